@@ -119,6 +119,15 @@ class Ledger:
         self.sessions += 1
         return reservation
 
+    def limited(self, client: Client) -> bool:
+        """True where a charge may end a session: each has to be settled at once then."""
+        day, own = self._day, self._spent.get(client.key_name)
+        return bool(
+            (day is not None and day.per_day_usd)
+            or (own is not None and own.per_day_usd)
+            or (client.secret_id and client.max_usd)
+        )
+
     def spend(self, client: Client, reservation: Reservation, usd: float) -> bool:
         """Settle an amount; False when the session may cost nothing more."""
         reservation.spent_usd += usd

@@ -20,6 +20,8 @@ _OUT_PER_S: Final = 20
 _FORMATS: Final = {"audio/pcmu": 8_000, "audio/pcma": 8_000, "g711_ulaw": 8_000, "g711_alaw": 8_000}
 _PCM16: Final = 48_000
 _BASE64: Final = 3 / 4
+_MOST: Final = 2**31 - 1
+"""Tokens or seconds of one charge; a peer may send any number, and no sum could hold it."""
 _ADDED_UP: Final = 64
 """Charges that are added up at once: an addition makes an object of all classes."""
 
@@ -41,8 +43,8 @@ class Charge:
 class SessionMeter:
     """Adds up one session. `transcription` is the pinned model; else the session names it.
 
-    `in_chars` and `out_chars` count the sound of client and upstream, in characters of base64,
-    since the last response that was charged; the session adds to them.
+    The sound of client and upstream is counted in characters of base64, since the last response
+    that was charged.
     """
 
     def __init__(self, price: Price, transcription: str = "") -> None:
@@ -50,8 +52,7 @@ class SessionMeter:
         self._pinned = transcription
         self._transcription = transcription
         self._seen: set[tuple[str, str]] = set()
-        self.in_chars = 0
-        self.out_chars = 0
+        self._in_chars = self._out_chars = 0
         self._in_per_s = self._out_per_s = _PCM16
         self._charged: list[TokenUsage] = []
         self.spent_usd = 0.0
@@ -75,24 +76,29 @@ class SessionMeter:
             named = _child(heard, "transcription") or _child(session, "input_audio_transcription")
             self._transcription = str(named.get("model") or "")
 
+    def add_sound(self, in_chars: int, out_chars: int) -> None:
+        """Count what has passed."""
+        self._in_chars += in_chars
+        self._out_chars += out_chars
+
     def on_response_done(self, response: Any) -> Charge | None:
         """Charge a response, unless it was charged already."""
         found = response if isinstance(response, dict) else {}
-        source_id = str(found.get("id") or f"response_{len(self._seen)}")
+        source_id = _name(found.get("id")) or f"response_{len(self._seen)}"
         if not self._first("response", source_id):
             return None
         usage = found.get("usage")
         if isinstance(usage, dict) and usage.get("total_tokens") is not None:
-            self.in_chars = self.out_chars = 0
+            self._in_chars = self._out_chars = 0
             return self._charge("response", source_id, _tokens(usage))
         if found.get("status") == "failed":  # which is not billed
-            self.out_chars = 0
+            self._out_chars = 0
             return None
         return self._estimate(source_id)
 
     def on_transcription(self, event: dict[str, Any]) -> Charge | None:
         """Charge a transcription, unless it was charged already."""
-        source_id = f"{event.get('item_id') or ''}/{event.get('content_index') or 0}"
+        source_id = f"{_name(event.get('item_id'))}/{_name(event.get('content_index')) or 0}"
         usage = event.get("usage")
         if not isinstance(usage, dict) or not self._first("transcription", source_id):
             return None
@@ -100,7 +106,7 @@ class SessionMeter:
 
     def at_end(self) -> Charge | None:
         """Charge a response that was cut by the end of the session."""
-        return self._estimate("end") if self.out_chars else None
+        return self._estimate("end") if self._out_chars else None
 
     def _first(self, kind: str, source_id: str) -> bool:
         key = (kind, source_id)
@@ -109,9 +115,9 @@ class SessionMeter:
         return new
 
     def _estimate(self, source_id: str) -> Charge:
-        heard_s = self.in_chars * _BASE64 / self._in_per_s
-        spoken_s = self.out_chars * _BASE64 / self._out_per_s
-        self.in_chars = self.out_chars = 0
+        heard_s = self._in_chars * _BASE64 / self._in_per_s
+        spoken_s = self._out_chars * _BASE64 / self._out_per_s
+        self._in_chars = self._out_chars = 0
         usage = TokenUsage(
             input_audio=round(heard_s * _IN_PER_S),
             output_audio=round(spoken_s * _OUT_PER_S),
@@ -164,7 +170,7 @@ def _tokens(usage: dict[str, Any]) -> TokenUsage:
 def _transcribed(usage: dict[str, Any]) -> TokenUsage:
     seconds = usage.get("seconds")
     if isinstance(seconds, int | float) and not isinstance(seconds, bool):
-        return TokenUsage(transcription_seconds=max(0.0, float(seconds)))
+        return TokenUsage(transcription_seconds=float(min(max(0, seconds), _MOST)))
     details = _child(usage, "input_token_details")
     return TokenUsage(
         transcription_tokens=_count(usage, "total_tokens"),
@@ -179,9 +185,14 @@ def _child(value: dict[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _name(value: Any) -> str:
+    """An id; empty for anything else, of which some cannot even be printed."""
+    return str(value) if value and isinstance(value, str | int) else ""
+
+
 def _count(value: dict[str, Any], key: str) -> int:
     found = value.get(key)
-    return found if type(found) is int and found > 0 else 0  # a bool is an int too
+    return min(found, _MOST) if type(found) is int and found > 0 else 0  # a bool is an int too
 
 
 def _rate(form: Any) -> int:

@@ -58,3 +58,7 @@ class Reports(Report):
             channel=channel,
             charge=charge,
         )
+
+    def charge_later(self, charge: Callable[[], None]) -> None:
+        """Have the book do it, before it writes."""
+        self._book.charge_later(charge)

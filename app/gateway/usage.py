@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -79,6 +79,7 @@ class UsageBook:
         """Without a store they are kept nowhere; Prometheus and the log have them."""
         self._store = store
         self._counts = counts
+        self._uncharged: deque[Callable[[], None]] = deque()
         self._noted: deque[_Entry] = deque()
         self._waiting: deque[GatewayUse] = deque()
         self._complained = False
@@ -88,6 +89,10 @@ class UsageBook:
     ) -> None:
         """Note a charge."""
         self._noted.append(_Entry(session_id, key_name, model, channel, charge, time.time()))
+
+    def charge_later(self, charge: Callable[[], None]) -> None:
+        """Call `charge`, which adds charges, before the next batch is written."""
+        self._uncharged.append(charge)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -103,10 +108,14 @@ class UsageBook:
 
     async def write(self) -> None:
         """Count and write what waits now; it goes on waiting where the database is away."""
+        while self._uncharged:
+            for _ in range(min(AT_ONCE, len(self._uncharged))):
+                self._uncharged.popleft()()
+            await asyncio.sleep(0)  # sound has its turn
         while self._noted:
             for _ in range(min(AT_ONCE, len(self._noted))):
                 self._take(self._noted.popleft())
-            await asyncio.sleep(0)  # sound has its turn
+            await asyncio.sleep(0)
         while self._waiting and self._store is not None:
             batch = [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]
             try:

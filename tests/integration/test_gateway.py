@@ -34,9 +34,11 @@ from app.events import (
     VoiceTrouble,
 )
 from app.explain import explain
+from app.gateway.access import Client
 from app.gateway.channels import RealtimeService
-from app.gateway.gateway import Gateway
+from app.gateway.gateway import Gateway, SecretRequest
 from app.gateway.reports import Reports
+from app.gateway.session import MOST_UNCHARGED
 from app.gateway.usage import UsageBook
 from app.parts import Parts
 from app.realtime.dialect import BETA, GA, Dialect
@@ -394,14 +396,99 @@ async def test_a_turn_passes_and_its_usage_is_unchanged_charged_and_kept(tmp_pat
         assert row["cost_usd"] == pytest.approx(summary.cost_usd)
 
 
-async def test_the_same_response_is_charged_once(tmp_path: Path) -> None:
-    async with ScriptedVoiceServer() as upstream, site(tmp_path, channels(upstream)) as found:
+@pytest.mark.parametrize("per_day_usd", [0.0, 1_000.0], ids=["unlimited", "limited"])
+async def test_the_same_response_is_charged_once(tmp_path: Path, per_day_usd: float) -> None:
+    async with ScriptedVoiceServer() as upstream, site(
+        tmp_path, channels(upstream), per_day_usd=per_day_usd
+    ) as found:  # fmt: skip
         async with found.client(found.key()) as socket:
             done = await ask(socket)
+            if not per_day_usd:
+                await found.book.write()
             once = found.budget.spent_usd
-            upstream.latest.emit_text(json.dumps(done))
-            await told(socket, "response.done")
+            for _ in range(3):
+                upstream.latest.emit_text(json.dumps(done))
+                await told(socket, "response.done")
+            await found.book.write()
             assert found.budget.spent_usd == once > 0
+        await until(lambda: any(isinstance(event, CallEnded) for event in found.events))
+        assert found.ended.summary.counters.responses == 4
+        assert found.ended.summary.cost_usd == pytest.approx(once)
+
+
+def _response(source_id: str, **more: Any) -> str:
+    response = {"id": source_id, "status": "completed", **more}
+    return json.dumps({"type": "response.done", "event_id": "e", "response": response})
+
+
+@pytest.mark.parametrize("limit", ["", "day", "key", "secret"])
+async def test_only_without_a_limit_in_dollars_a_charge_waits_for_its_batch(
+    tmp_path: Path, limit: str
+) -> None:
+    usage = {"total_tokens": 5, "output_tokens": 5, "output_token_details": {"audio_tokens": 5}}
+    keys = {"app": {"per_day_usd": 1_000.0}} if limit == "key" else {}
+    async with ScriptedVoiceServer() as upstream, site(
+        tmp_path,
+        {**channels(upstream), "keys": keys},
+        store=True,
+        per_day_usd=1_000.0 if limit == "day" else 0.0,
+    ) as found:  # fmt: skip
+        token = found.key()
+        if limit == "secret":
+            asked = SecretRequest(session={"model": MODEL}, max_usd=1_000.0)
+            token = (await found.gateway.make_secret(Client(key_id="k", key_name="app"), asked))[
+                "value"
+            ]
+        async with found.client(token) as socket:
+            await told(socket, "session.created")
+            for number in range(MOST_UNCHARGED - 1):
+                upstream.latest.emit_text(_response(f"resp_{number}", usage=usage))
+                await told(socket, "response.done")
+            assert bool(found.budget.spent_usd) is bool(limit)
+            upstream.latest.emit_text(_response("resp_last", usage=usage))
+            await told(socket, "response.done")
+            spent = found.budget.spent_usd
+            assert spent > 0  # no more of them wait
+        await until(lambda: any(isinstance(event, CallEnded) for event in found.events))
+        assert found.ended.summary.cost_usd == pytest.approx(spent)
+        assert found.ended.summary.usage.output_audio == 5 * MOST_UNCHARGED
+
+
+async def test_responses_that_wait_are_charged_each_by_its_own_sound_and_format(
+    tmp_path: Path,
+) -> None:
+    """A second, two seconds, and one in half of the bytes; none of them brings its usage."""
+
+    def delta(size: int) -> str:
+        sound = base64.b64encode(bytes(size)).decode()
+        return json.dumps({"type": "response.output_audio.delta", "event_id": "e", "delta": sound})
+
+    mu_law = {"audio": {"output": {"format": {"type": "audio/pcmu"}}}}
+    async with ScriptedVoiceServer() as upstream, site(
+        tmp_path, channels(upstream), store=True
+    ) as found:  # fmt: skip
+        async with found.client(found.key()) as socket:
+            await told(socket, "session.created")
+            for text in (
+                delta(48_000),
+                _response("resp_1"),
+                delta(48_000),
+                delta(48_000),
+                _response("resp_2"),
+                json.dumps({"type": "session.updated", "session": mu_law}),
+                delta(8_000),
+                _response("resp_3"),
+                delta(16_000),  # cut off by the end of the session
+            ):
+                upstream.latest.emit_text(text)
+                await told(socket, json.loads(text)["type"])
+        await until(lambda: any(isinstance(event, CallEnded) for event in found.events))
+        assert found.ended.summary.usage.output_audio == pytest.approx(20 * 6, abs=1)
+        assert found.ended.summary.usage.estimated_responses == 4
+        await found.book.write()
+        assert found.store is not None
+        (row,) = await found.store.used(datetime(2020, 1, 1, tzinfo=UTC))
+        assert row["output_audio"] == found.ended.summary.usage.output_audio
 
 
 async def test_a_response_without_usage_is_estimated_and_marked(tmp_path: Path) -> None:

@@ -8,6 +8,21 @@ from app.gateway.usage import UsageBook
 from app.web.metrics import Metrics
 
 
+async def test_what_is_to_be_charged_later_is_in_the_next_batch() -> None:
+    metrics = Metrics()
+    book = UsageBook(None, metrics)
+
+    def charge() -> None:
+        one = Charge(source_id="r", kind="response", usage=TokenUsage(output_audio=2), cost_usd=0.5)
+        book.add("gws_1", key_name="app", model="m", channel="upstream", charge=one)
+
+    for _ in range(50):
+        book.charge_later(charge)
+    await book.write()
+    labels = {"key": "app", "model": "m", "class": "output_audio"}
+    assert metrics.registry.get_sample_value("trunkline_gateway_usage_total", labels) == 100
+
+
 async def test_charges_are_counted_once_where_nothing_is_kept() -> None:
     metrics = Metrics()
     book = UsageBook(None, metrics)

@@ -179,11 +179,47 @@ def test_tokens_are_charged_by_class_and_once() -> None:
     assert found.on_transcription(heard) is None
 
 
-@pytest.mark.parametrize("odd", [None, [], "x", {"usage": "x"}, {"usage": {"total_tokens": None}}])
+@pytest.mark.parametrize("amount", [2**31, 2**63, 10**400, 1e300])
+def test_an_amount_that_nothing_could_hold_is_cut(amount: float) -> None:
+    found, most = meter(), 2**31 - 1
+    usage = {"total_tokens": 1, "output_token_details": {"audio_tokens": amount}}
+    response = found.on_response_done({"id": "r", "status": "completed", "usage": usage})
+    heard = found.on_transcription({"item_id": "i", "usage": {"seconds": amount}})
+    assert response is not None and heard is not None
+    assert response.usage.output_audio == (most if isinstance(amount, int) else 0)
+    assert heard.usage.transcription_seconds == most
+    assert found.spent_usd == 10 * response.usage.output_audio + 100 * most
+
+
+def _nested(depth: int) -> list[object]:
+    found: list[object] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+ODD_IDS: list[object] = [None, "", 7, [], {"id": "r"}, _nested(10_000)]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(None, [], "x", {"usage": "x"}, {"usage": {"total_tokens": None}}),
+        *({"id": one} for one in ODD_IDS),
+    ],
+    ids=range(11),
+)
 def test_an_odd_response_is_estimated_from_its_sound(odd: object) -> None:
     found = meter()
     found.on_session({"audio": {"output": {"format": {"type": "audio/pcmu"}}}})
-    found.out_chars += 8_000 * 4 // 3  # a second
+    found.add_sound(0, 8_000 * 4 // 3)  # a second
     charge = found.on_response_done(odd)
     assert charge is not None and charge.estimated
     assert charge.usage.output_audio == pytest.approx(20, abs=1)
+
+
+def test_a_transcription_of_an_odd_item_is_charged_once() -> None:
+    found, usage = meter(), {"type": "duration", "seconds": 2}
+    odd = [{"item_id": one, "usage": usage} for one in ODD_IDS]
+    charged = [found.on_transcription(event) for event in odd]
+    assert [one is not None for one in charged] == [True, False, True, False, False, False]
