@@ -391,6 +391,7 @@ class Parts:
             report=Reports(observers, self.metrics, book),
             book=book,
             recorder=self.recorder,
+            bus=self.bus,
         )
 
     # The web ------------------------------------------------------------------------------------

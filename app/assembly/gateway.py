@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from app.api_keys import ApiKeys
 from app.assembly.prices import CallPrices, PriceBook, load_book
+from app.bus import Bus
 from app.calls.budget import Budget
 from app.calls.recording.recorder import Recorder
 from app.errors import ConfigError
@@ -15,6 +16,7 @@ from app.gateway.channels import Channel, EngineChannel, RealtimeService, Remote
 from app.gateway.gateway import Gateway
 from app.gateway.meter import Price
 from app.gateway.session import Report, Route
+from app.gateway.shared_spending import SharedSpending
 from app.gateway.usage import UsageBook
 from app.settings import ENGINE_CHANNEL, Settings
 from app.store.sql.gateway import GatewayStore
@@ -22,7 +24,7 @@ from app.store.sql.gateway import GatewayStore
 __all__ = ["make_gateway"]
 
 
-def make_gateway(
+def make_gateway(  # noqa: PLR0913 - the parts that its sessions use
     settings: Settings,
     engine: RealtimeService | None,
     *,
@@ -32,10 +34,11 @@ def make_gateway(
     report: Report,
     book: UsageBook,
     recorder: Recorder | None = None,
+    bus: Bus | None = None,
 ) -> Gateway | None:
     """The gateway; None where neither models are set nor the engine runs.
 
-    `recorder` is used where sessions are to be recorded.
+    `recorder` is used where sessions are to be recorded. `bus`: money is shared over it.
 
     Raises:
         ConfigError: a model is to be had offline, and the engine does not run.
@@ -49,15 +52,16 @@ def make_gateway(
     if engine is not None:
         channels[ENGINE_CHANNEL] = EngineChannel(engine)
     prices = load_book().with_given(settings.prices)
+    ledger = Ledger(
+        budget,
+        wanted.keys,
+        reserve_usd=wanted.reserve_usd,
+        max_sessions=wanted.max_sessions,
+        time_zone=settings.budget.time_zone,
+    )
     return Gateway(
         {name: _route(settings, name, channels, prices) for name in wanted.models},
-        Ledger(
-            budget,
-            wanted.keys,
-            reserve_usd=wanted.reserve_usd,
-            max_sessions=wanted.max_sessions,
-            time_zone=settings.budget.time_zone,
-        ),
+        ledger,
         keys=keys,
         store=store,
         anything=channels.get(ENGINE_CHANNEL),
@@ -65,6 +69,7 @@ def make_gateway(
         book=book,
         max_session_s=wanted.max_session_s,
         recorder=recorder if wanted.record_sessions else None,
+        spending=None if bus is None else SharedSpending(bus, ledger),
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from app.calls.budget import Budget, DayBudget
@@ -19,6 +19,10 @@ from app.errors import AppError
 from app.settings import GatewayKey
 
 __all__ = ["Client", "Ledger", "Refused", "Reservation"]
+
+
+_SECRETS: Final = 10_000
+"""Secrets that are remembered: they expire within hours."""
 
 
 class Refused(AppError):
@@ -70,7 +74,7 @@ class Reservation:
 
 
 class Ledger:
-    """The money and the places of sessions of this process."""
+    """The money of keys and secrets, and the places of sessions of this process."""
 
     def __init__(
         self,
@@ -91,9 +95,13 @@ class Ledger:
             name: DayBudget(one.per_day_usd, time_zone=time_zone) for name, one in keys.items()
         }
         self._zone = ZoneInfo(time_zone)
-        self._secrets: dict[str, float] = {}
+        self._secrets: dict[str, dict[str, float]] = {}
         self._open: dict[str, list[Reservation]] = {}
         self.sessions = 0
+        self.process = ""
+        """The name of this process among those that share the spending."""
+        self.on_spent: Callable[[Client, float], None] = lambda client, usd: None
+        """Is told of every amount that counts against a key's or a secret's money."""
 
     def limits(self, client: Client) -> GatewayKey:
         """The limits of a client's key."""
@@ -133,16 +141,38 @@ class Ledger:
         reservation.spent_usd += usd
         if self._day is not None:
             self._day.spend(usd)
-        if (own := self._spent.get(client.key_name)) is not None:
+        own = self._spent.get(client.key_name)
+        if own is not None:
             own.spend(usd, self._now())
-            if own.exhausted(self._now()):
-                return False
-        if client.secret_id and client.max_usd:
-            spent = self._secrets.get(client.secret_id, 0.0) + usd
-            self._secrets[client.secret_id] = spent
-            if spent >= client.max_usd:
-                return False
+        if client.max_usd:
+            before = self.spent_by(client.secret_id).get(self.process, 0.0)
+            self.count_secret(client.secret_id, self.process, before + usd)
+        if usd and (client.max_usd or (own is not None and own.per_day_usd)):
+            self.on_spent(client, usd)
+        if own is not None and own.exhausted(self._now()):
+            return False
+        if client.max_usd and self._secret_usd(client) >= client.max_usd:
+            return False
         return self._day is None or not self._day.exhausted
+
+    def count_key(self, key_name: str, usd: float) -> None:
+        """Count what a key has spent in another process."""
+        if key_name in self._spent:
+            self._spent[key_name].spend(usd, self._now())
+
+    def spent_by(self, secret_id: str) -> Mapping[str, float]:
+        """The sums that a secret has spent, by process, as far as this one knows."""
+        return self._secrets.get(secret_id, {})
+
+    def count_secret(self, secret_id: str, process: str, usd: float) -> None:
+        """Take what a secret has spent in a process so far."""
+        spent = self._secrets.setdefault(secret_id, {})
+        spent[process] = max(usd, spent.get(process, 0.0))
+        if len(self._secrets) > _SECRETS:
+            del self._secrets[next(iter(self._secrets))]
+
+    def _secret_usd(self, client: Client) -> float:
+        return sum(self.spent_by(client.secret_id).values())
 
     def end(self, client: Client, reservation: Reservation) -> None:
         """Release what is still set aside."""
@@ -174,8 +204,7 @@ class Ledger:
     def restore(self, spent_today: Mapping[str, float]) -> None:
         """Take over what keys have spent today before this process began."""
         for name, usd in spent_today.items():
-            if name in self._spent:
-                self._spent[name].spend(usd, self._now())
+            self.count_key(name, usd)
 
     def _short(self, client: Client, own: list[Reservation]) -> bool:
         everyone = sum(one.open_usd for each in self._open.values() for one in each)
@@ -192,5 +221,4 @@ class Ledger:
             spent = kept.spent_usd(self._now()) + sum(one.open_usd for one in own)
             if spent + needed > kept.per_day_usd:
                 return True
-        spent_secret = self._secrets.get(client.secret_id, 0.0)
-        return bool(client.max_usd) and spent_secret >= client.max_usd
+        return bool(client.max_usd) and self._secret_usd(client) >= client.max_usd

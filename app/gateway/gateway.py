@@ -21,6 +21,7 @@ from app.gateway.access import Client, Ledger, Refused, Reservation
 from app.gateway.channels import Channel
 from app.gateway.duplex import ClientSocket
 from app.gateway.session import Report, Route, Session
+from app.gateway.shared_spending import SharedSpending
 from app.gateway.usage import UsageBook
 from app.realtime.dialect import Dialect
 from app.store.sql.gateway import GatewaySecret, GatewayStore
@@ -72,10 +73,11 @@ class Gateway:
         book: UsageBook | None = None,
         max_session_s: int = 7_200,
         recorder: Recorder | None = None,
+        spending: SharedSpending | None = None,
     ) -> None:
         """`anything`: the channel for every name where no routes are set, which is free.
 
-        `recorder`: keeps the sound of sessions.
+        `recorder`: keeps the sound of sessions. `spending`: knows that of other processes.
         """
         self._routes = dict(routes)
         self._ledger = ledger
@@ -86,6 +88,7 @@ class Gateway:
         self._book = book or UsageBook(None)
         self._max_session_s = max_session_s
         self._recorder = recorder
+        self._spending = spending
         self._sessions: set[Session] = set()
         self._idle = asyncio.Event()
         self._draining = False
@@ -128,10 +131,13 @@ class Gateway:
                 HTTPStatus.UNAUTHORIZED, "invalid_api_key", "The secret is unknown, expired or used"
             )
         body = json.loads(found.body)
+        secret_id = found.sha256[:16]
+        if body["max_usd"] and self._spending is not None:
+            await self._spending.learn(secret_id)
         return Client(
             key_id=found.key_id,
             key_name=found.key_name,
-            secret_id=found.sha256[:16],
+            secret_id=secret_id,
             models=frozenset(body["models"]),
             session=body["session"],
             max_session_s=body["max_session_s"],

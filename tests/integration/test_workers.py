@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ from typing import Any, Final, TypeAlias
 import httpx2
 import pytest
 import pytest_asyncio
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from app.errors import DialError
 from app.web.login_attempts import WRONG_PASSWORDS
@@ -23,6 +26,7 @@ from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.integration.test_command import SECRETS, Served, live, outcome
+from tests.integration.test_gateway import ASK, DEAR, rest
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="several workers need Linux"
@@ -37,10 +41,15 @@ PATIENT: Final = {"inactivity": {"after_s": 0}, "silence_s": 3600, "claim_s": 12
 
 @contextlib.asynccontextmanager
 async def workers(
-    folder: Path, voice: ScriptedVoiceServer, count: int = 2, **limits: Any
+    folder: Path,
+    voice: ScriptedVoiceServer,
+    count: int = 2,
+    sections: dict[str, Any] | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Shared]:
     options = ("--workers", str(count))
-    async with live(folder, voice, *options, limits={**PATIENT, **limits}) as (server, phone, api):
+    given = {**(sections or {}), "limits": {**PATIENT, **limits}}
+    async with live(folder, voice, *options, **given) as (server, phone, api):
         try:
             yield server, phone, api
         finally:
@@ -216,6 +225,34 @@ async def test_a_worker_that_dies_is_replaced_and_the_calls_of_the_other_go_on(
             await call.hang_up()
         counted: Any = (await read(server, "/metrics")).text
         assert 'trunkline_calls_total{outcome="caller_hung_up"}' in counted
+
+
+async def test_the_money_of_a_secret_is_spent_once_and_not_in_each_worker(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice:
+        channels = {"up": {"url": voice.url, "api_key": "sk-upstream"}}
+        gateway = {"channels": channels, "models": {"m": {"channels": ["up"]}}}
+        sections = {"gateway": gateway, "prices": {"m": DEAR}}
+        async with workers(tmp_path, voice, sections=sections) as (server, _phone, _api):
+            await until(lambda: any(server.folder.rglob("api-key")))
+            key = next(server.folder.rglob("api-key")).read_text().strip()
+            headers = {"authorization": f"Bearer {key}", "connection": "close"}
+            async with httpx2.AsyncClient(trust_env=False, timeout=TIME_LIMIT_S) as client:
+                made = await client.post(
+                    f"{server.url}/v1/realtime/client_secrets",
+                    headers=headers,
+                    json={"session": {"model": "m"}, "limits": {"max_usd": 0.01}},
+                )
+            url = f"{server.url.replace('http', 'ws', 1)}/v1/realtime?model=m"
+            bearer = {"Authorization": f"Bearer {made.json()['value']}"}
+            async with time_limit(), connect(url, additional_headers=bearer) as socket:
+                await socket.send(json.dumps(ASK))
+                await socket.send('{"type":"response.create"}')
+                assert (await rest(socket))[-1]["error"]["code"] == "budget_spent"
+            for _ in range(12):  # any worker may take them
+                with pytest.raises(InvalidStatus) as refused:
+                    async with connect(url, additional_headers=bearer):
+                        pass
+                assert refused.value.response.status_code == 429
 
 
 async def test_a_drain_waits_for_the_calls_of_all_workers(tmp_path: Path) -> None:
