@@ -28,10 +28,10 @@ except ImportError:  # a platform without wheels
 __all__ = [
     "FRAMES_AT_ONCE",
     "FrameReader",
+    "FrameWriter",
     "OnFrame",
-    "Outlet",
-    "Passage",
-    "Reading",
+    "Passthrough",
+    "ReadControl",
     "apply_mask",
     "masked_text_frame",
     "text_frame",
@@ -51,8 +51,8 @@ OnFrame = Callable[[bytes, bytes], bool]
 """Takes a message and its whole frame, as the peer has masked it; False leaves it to `on_text`."""
 
 
-class Outlet:
-    """The writing half of a socket, for one who writes whole frames fifty times a second.
+class FrameWriter:
+    """The writing half of a socket, for those who write whole frames fifty times a second.
 
     `open` is kept by the socket: it takes frames, and the peer has not fallen behind.
     """
@@ -64,7 +64,7 @@ class Outlet:
         self.write = write
 
 
-class Passage(Protocol):
+class Passthrough(Protocol):
     """Takes what a socket gives before its reader does, to pass frames on as they came."""
 
     def feed_of(self, reader: FrameReader) -> Callable[[bytes], None]:
@@ -81,7 +81,7 @@ _MEDIUM_MASKED_HEAD: Final = Struct("!BBH4s").pack
 _LARGE_HEAD: Final = Struct("!BBQ").pack
 
 
-class Reading(Protocol):
+class ReadControl(Protocol):
     """The part of a transport that a reader uses."""
 
     def is_closing(self) -> bool: ...
@@ -119,7 +119,7 @@ class FrameReader:
 
     def __init__(
         self,
-        transport: Reading,
+        transport: ReadControl,
         *,
         masked: bool,
         max_bytes: int,

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from app.framing import Outlet, Passage
+from app.framing import FrameWriter, Passthrough
 from app.realtime.connection import ClientTransport
 
 __all__ = ["ClientSocket", "Duplex", "Messages"]
@@ -33,9 +33,9 @@ class Messages(Protocol):
 class ClientSocket(Protocol):
     """A client's websocket, by callback: `app.web.sockets.MessageTransport`."""
 
-    outlet: Outlet
+    frame_writer: FrameWriter
 
-    def listen(self, messages: Messages, passage: Passage | None = None) -> None: ...
+    def listen(self, messages: Messages, passthrough: Passthrough | None = None) -> None: ...
     def hold(self) -> None: ...
     def go_on(self) -> None: ...
     def send(self, *texts: bytes) -> bool: ...
@@ -73,8 +73,8 @@ class Duplex:
         self,
         upstream: ClientTransport,
         *,
-        up: Passage | None = None,
-        down: Passage | None = None,
+        up: Passthrough | None = None,
+        down: Passthrough | None = None,
     ) -> None:
         """Duplex until either side ends; `up` and `down` take frames before they are text.
 

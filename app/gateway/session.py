@@ -32,14 +32,14 @@ from app.events import (
     VoiceReady,
     VoiceTrouble,
 )
-from app.framing import Outlet
+from app.framing import FrameWriter
 from app.gateway.access import Client, Ledger, Reservation
 from app.gateway.bridge import Bridge
 from app.gateway.channels import Channel
 from app.gateway.conversion import Conversion
 from app.gateway.duplex import ClientSocket, Duplex
 from app.gateway.meter import Charge, Price, SessionMeter
-from app.gateway.passage import SoundDown, SoundUp
+from app.gateway.passthrough import DownlinkPassthrough, UplinkPassthrough
 from app.gateway.pinning import Pins
 from app.gateway.recording import SessionRecording
 from app.gateway.wire import (
@@ -171,8 +171,8 @@ class Session:
         self._channel = ""
         self._upstream_session = ""
         self._is_plain_append = PlainAppend()
-        self._up: SoundUp | None = None
-        self._down: SoundDown | None = None
+        self._up: UplinkPassthrough | None = None
+        self._down: DownlinkPassthrough | None = None
         self._began_s = time.monotonic()
         self._over = asyncio.Event()
         self._end: _End | None = None
@@ -219,7 +219,9 @@ class Session:
                 try:
                     upstream = await self._connected(group)
                     if upstream is not None:
-                        serving = group.create_task(self._serving(duplex, upstream, socket.outlet))
+                        serving = group.create_task(
+                            self._serving(duplex, upstream, socket.frame_writer)
+                        )
                         leaving = group.create_task(self._leaving(duplex))
                         await self._over.wait()
                         serving.cancel()
@@ -292,14 +294,16 @@ class Session:
                 with contextlib.suppress(VoiceClosed):
                     await upstream.send(text.decode())
 
-    async def _serving(self, duplex: Duplex, upstream: ClientTransport, outlet: Outlet) -> None:
+    async def _serving(
+        self, duplex: Duplex, upstream: ClientTransport, frame_writer: FrameWriter
+    ) -> None:
         self._tell(StreamOpened(call_id=self._call_id, at_ms=self._now_ms()))
         if self._recording is not None:
             self._recording.begin()
-        elif self._conversion is None and upstream.outlet is not None:
-            self._up = SoundUp(upstream.outlet)
+        elif self._conversion is None and upstream.frame_writer is not None:
+            self._up = UplinkPassthrough(upstream.frame_writer)
             if self._bridge is None:  # the dialects have different names for a delta
-                self._down = SoundDown(outlet)
+                self._down = DownlinkPassthrough(frame_writer)
         try:
             await duplex.run(upstream, up=self._up, down=self._down)
         except* VoiceClosed as ended:

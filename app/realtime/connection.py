@@ -28,7 +28,7 @@ from app.errors import (
     VoiceRefused,
     VoiceUnavailable,
 )
-from app.framing import FRAMES_AT_ONCE, Outlet, Passage
+from app.framing import FRAMES_AT_ONCE, FrameWriter, Passthrough
 from app.realtime.dialect import GA, Dialect
 from app.realtime.events import (
     UNSET,
@@ -123,17 +123,17 @@ class ClientTransport(Transport, Protocol):
         ...
 
     @property
-    def outlet(self) -> Outlet | None:
+    def frame_writer(self) -> FrameWriter | None:
         """For whole frames, masked by a client; None without a websocket."""
         ...
 
     async def deliver(
-        self, on_text: Callable[[str], None], room: Room, passage: Passage | None = None
+        self, on_text: Callable[[str], None], room: Room, passthrough: Passthrough | None = None
     ) -> None:
         """Tell of each message, in place of `receive`; the peer waits while there is no room.
 
-        `passage` takes frames of a websocket before they are messages, and only what there is room
-        for.
+        `passthrough` takes frames of a websocket before they are messages, and only those that
+        there is room for.
 
         Raises:
             VoiceClosed: the connection has ended.
@@ -619,7 +619,7 @@ class _Direction:
 class _PipeEnd:
     """One end of a pipe: what was sent before a close is still received after it."""
 
-    outlet: Outlet | None = None
+    frame_writer: FrameWriter | None = None
 
     def __init__(self, outward: _Direction, inward: _Direction) -> None:
         self._outward = outward
@@ -632,7 +632,7 @@ class _PipeEnd:
         return self._outward.put_at_once(text.decode())
 
     async def deliver(
-        self, on_text: Callable[[str], None], room: Room, passage: Passage | None = None
+        self, on_text: Callable[[str], None], room: Room, passthrough: Passthrough | None = None
     ) -> None:
         while True:
             text = await self._inward.get()

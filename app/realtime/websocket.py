@@ -37,7 +37,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from app.errors import ConfigError, VoiceClosed, VoiceRefused, VoiceUnavailable
-from app.framing import FrameReader, Outlet, Passage, masked_text_frame
+from app.framing import FrameReader, FrameWriter, Passthrough, masked_text_frame
 from app.network import websocket_options
 from app.realtime.connection import Room, VoiceConnection, give_up_late, open_connection
 from app.realtime.dialect import GA, Dialect
@@ -93,24 +93,24 @@ class EagerConnection(ClientConnection):
 
     def send_at_once(self, text: bytes) -> bool:
         """Write a message; False, and none written, while the peer is behind or gone."""
-        outlet = self.outlet
-        if not outlet.open:
+        frame_writer = self.frame_writer
+        if not frame_writer.open:
             return False
-        outlet.write(masked_text_frame(text, _next_key()))
+        frame_writer.write(masked_text_frame(text, _next_key()))
         return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.outlet.open = False
+        self.frame_writer.open = False
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.outlet.open = not self._ended()
+        self.frame_writer.open = not self._ended()
 
     def send_data(self) -> None:
         super().send_data()
         if self._ended():
-            self.outlet.open = False
+            self.frame_writer.open = False
 
     def _ended(self) -> bool:
         """Nothing may be written any more: after our close frame, or since the peer has gone."""
@@ -119,16 +119,16 @@ class EagerConnection(ClientConnection):
     # In -----------------------------------------------------------------------------------------
 
     def listen(
-        self, on_message: Callable[[bytes], None] | None, passage: Passage | None = None
+        self, on_message: Callable[[bytes], None] | None, passthrough: Passthrough | None = None
     ) -> None:
-        """Have messages come here from now on, and not to `recv`; `passage` takes frames first."""
+        """Have messages come here from now on, not to `recv`; `passthrough` takes frames first."""
         self._on_message = on_message
         if self.reader is None:
             return
         self.reader.listen(on_message or self._queue)
-        if passage is not None:
-            self.reader.offer(passage.on_frame)
-            self._read_by(passage.feed_of(self.reader))
+        if passthrough is not None:
+            self.reader.offer(passthrough.on_frame)
+            self._read_by(passthrough.feed_of(self.reader))
         else:
             self._read_by(self.reader.feed)
 
@@ -142,7 +142,7 @@ class EagerConnection(ClientConnection):
             self.reader.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.outlet.open = False
+        self.frame_writer.open = False
         super().connection_lost(exc)
         # Parts that know each other part: nothing of a call is left to the garbage collector. The
         # library keeps both errors, whose frames lead to whoever wrote when the socket broke.
@@ -156,7 +156,7 @@ class EagerConnection(ClientConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.outlet = Outlet(self.transport.write)
+        self.frame_writer = FrameWriter(self.transport.write)
         # The library's queue for `recv` has the peer wait in the same way.
         self.recv_messages.pause = self.hold
         self.recv_messages.resume = self.go_on
@@ -224,10 +224,10 @@ class WebSocketTransport:
     def __init__(self, websocket: EagerConnection) -> None:
         self._websocket = websocket
         self.send_at_once = websocket.send_at_once
-        self.outlet = websocket.outlet
+        self.frame_writer = websocket.frame_writer
 
     async def deliver(
-        self, on_text: Callable[[str], None], room: Room, passage: Passage | None = None
+        self, on_text: Callable[[str], None], room: Room, passthrough: Passthrough | None = None
     ) -> None:
         websocket = self._websocket
         context = copy_context()  # of the call, for what it logs and the tasks it starts
@@ -251,7 +251,7 @@ class WebSocketTransport:
             while len(websocket.recv_messages.frames):  # what came while nobody listened
                 await room.room()
                 on_text(await self.receive())
-            websocket.listen(on_message, passage)
+            websocket.listen(on_message, passthrough)
             lost = websocket.connection_lost_waiter
             while True:
                 await asyncio.wait((lost, stopped), return_when=asyncio.FIRST_COMPLETED)

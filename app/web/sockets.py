@@ -32,7 +32,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from app.framing import FrameReader, Outlet, Passage, text_frame
+from app.framing import FrameReader, FrameWriter, Passthrough, text_frame
 
 __all__ = [
     "MessageTransport",
@@ -319,21 +319,21 @@ class Messages(Protocol):
 class MessageTransport:
     """One accepted websocket, for its one reader and its one writer, without ASGI for a message."""
 
-    __slots__ = ("_socket", "outlet", "send")
+    __slots__ = ("_socket", "frame_writer", "send")
 
     def __init__(self, socket: GuardedWebSocket) -> None:
         self._socket = socket
         self.send = socket.send_texts
         """Send messages in one write; False, and none sent, while the peer is behind or gone."""
-        self.outlet = socket.outlet
+        self.frame_writer = socket.frame_writer
         """Takes whole frames of a server's."""
 
-    def listen(self, messages: Messages, passage: Passage | None = None) -> None:
+    def listen(self, messages: Messages, passthrough: Passthrough | None = None) -> None:
         """Have messages told from now on, those first that have come already.
 
-        `passage` takes frames before they are messages.
+        `passthrough` takes frames before they are messages.
         """
-        self._socket.hand_over(messages, passage)
+        self._socket.hand_over(messages, passthrough)
 
     def hold(self) -> None:
         """Have the peer wait: nothing is told until `go_on`. Its close, once we sent ours, is."""
@@ -378,21 +378,21 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self._accepted = False
         self._early = b""
         self._full = False
-        self.outlet: Outlet
+        self.frame_writer: FrameWriter
         self._messages: Messages | None = None
         self._empty_credit = float(EMPTY_BURST)
         self._empty_at_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.outlet = Outlet(cast(_Transport, transport).write_unguarded)
+        self.frame_writer = FrameWriter(cast(_Transport, transport).write_unguarded)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stall.disarm()
         self._linger.disarm()
         self._quiet.disarm()
         super().connection_lost(exc)
-        self._look_at_outlet()
+        self._look_at_writer()
         # Parts that know each other part: nothing of a call is left to the garbage collector.
         self._messages = None
         if isinstance(self.queue, _Ends):
@@ -413,7 +413,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def _parse(self, data: bytes) -> None:
         """Give the strict parser what the reader does not understand."""
         super().data_received(data)
-        self._look_at_outlet()
+        self._look_at_writer()
         if not self.handshake_initiated:
             # uvicorn hands over a complete head at once. One that the websocket parser refuses (too
             # many headers, a line too long) makes no event, and uvicorn would leave the client
@@ -482,7 +482,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
-        self._look_at_outlet()
+        self._look_at_writer()
         if message["type"] == "websocket.accept" and self.conn.state is State.OPEN:
             self._accept()
         elif message["type"] == "websocket.close" and self._accepted:
@@ -543,11 +543,11 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
-        self._look_at_outlet()
+        self._look_at_writer()
 
     def shutdown(self) -> None:
         super().shutdown()
-        self._look_at_outlet()
+        self._look_at_writer()
 
     def handle_parser_exception(self) -> None:
         close = self.conn.close_sent
@@ -573,15 +573,15 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     # Messages without ASGI ------------------------------------------------------------------------
 
-    def hand_over(self, messages: Messages, passage: Passage | None) -> None:
+    def hand_over(self, messages: Messages, passthrough: Passthrough | None) -> None:
         """As `MessageTransport.listen`."""
         self._messages = messages
         waiting = self.queue
         self.queue = cast(Any, _Ends(self._tell_end))
         self.reader.listen(messages.on_text)
-        if passage is not None:
-            self.reader.offer(passage.on_frame)
-            self._read_by(passage.feed_of(self.reader))
+        if passthrough is not None:
+            self.reader.offer(passthrough.on_frame)
+            self._read_by(passthrough.feed_of(self.reader))
         while not waiting.empty():
             event = waiting.get_nowait()
             if event["type"] != "websocket.receive":
@@ -599,15 +599,15 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def send_texts(self, *texts: bytes) -> bool:
         """As `MessageTransport.send`."""
-        if not self.outlet.open:
+        if not self.frame_writer.open:
             return False
-        self.outlet.write(b"".join(map(text_frame, texts)))
+        self.frame_writer.write(b"".join(map(text_frame, texts)))
         return True
 
-    def _look_at_outlet(self) -> None:
-        """Open or close the outlet: after everything that may have sent or taken a close frame."""
+    def _look_at_writer(self) -> None:
+        """Open or close the writer: after everything that may have sent or taken a close frame."""
         closed = self.close_sent or self.disconnected or self.conn.close_sent is not None
-        self.outlet.open = not (closed or self._full)
+        self.frame_writer.open = not (closed or self._full)
 
     def begin_closing(self, code: int, reason: str) -> None:
         """As `MessageTransport.close`."""
@@ -616,7 +616,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self._look_at_outlet()
+        self._look_at_writer()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._drop_texts()
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
@@ -624,13 +624,13 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._full = True
-        self.outlet.open = False
+        self.frame_writer.open = False
         self._stall.arm(self.loop, self.limits.stall_ms, self._on_stall)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._full = False
-        self._look_at_outlet()
+        self._look_at_writer()
         self._stall.disarm()
         if self._messages is not None:
             self._messages.on_writable()

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from app.api_keys import Scope
 from app.calls.caller_leg import Monitor
 from app.events import AgentSaid, CallId, OperatorActed
-from app.framing import Passage
+from app.framing import Passthrough
 from app.realtime import events as ev
 from app.web import supervisor_socket
 from app.web.sockets import Messages, MessageTransport
@@ -185,7 +185,7 @@ class NeverReads(MessageTransport):
     def __init__(self) -> None:
         self.closed = False
 
-    def listen(self, messages: Messages, passage: Passage | None = None) -> None:
+    def listen(self, messages: Messages, passthrough: Passthrough | None = None) -> None:
         pass
 
     def send(self, *texts: bytes) -> bool:

@@ -113,8 +113,8 @@ async def fill(here: Both) -> int:
     """Write until the peer, who does not read, is behind; the number of frames."""
     sent = 0
     async with time_limit():
-        while here.transport.outlet.open:
-            here.transport.outlet.write(SOUND * 500)
+        while here.transport.frame_writer.open:
+            here.transport.frame_writer.write(SOUND * 500)
             sent += 500
             await asyncio.sleep(0)
     return sent
@@ -136,19 +136,19 @@ ENDS: dict[str, Callable[[Both], object]] = {
 @pytest.mark.parametrize("end", ENDS)
 async def test_no_frame_follows_the_close_frame(end: str, behind: bool) -> None:
     async with both() as here:
-        outlet = here.transport.outlet
-        outlet.write(SOUND)
+        frame_writer = here.transport.frame_writer
+        frame_writer.write(SOUND)
         if behind:  # but not so far that it may not be written to
             buffer = here.transport._socket.transport
             buffer.set_write_buffer_limits(2**24)
             while not buffer.get_write_buffer_size():
-                outlet.write(SOUND * 500)
+                frame_writer.write(SOUND * 500)
         ENDS[end](here)
         reading = asyncio.create_task(here.came())
         # A writer that knows nothing of the end: it writes as often as it is let.
         async with time_limit():
-            while outlet.open:
-                outlet.write(SOUND)
+            while frame_writer.open:
+                frame_writer.write(SOUND)
                 await asyncio.sleep(0)
         assert not here.transport.send(b"too late")
         here.leave.set()
@@ -163,17 +163,17 @@ async def test_the_outlet_is_closed_once_the_peer_has_vanished() -> None:
     async with both() as here:
         here.writer.transport.abort()
         await until(lambda: here.messages.ended)
-        assert not here.transport.outlet.open
+        assert not here.transport.frame_writer.open
 
 
 async def test_the_outlet_is_closed_while_the_peer_is_behind() -> None:
     async with both() as here:
-        outlet, sent = here.transport.outlet, await fill(here)
+        frame_writer, sent = here.transport.frame_writer, await fill(here)
         assert not here.transport.send(b"no room")
         for _ in range(sent):
             assert await here.reader.readexactly(len(SOUND)) == SOUND
-        await until(lambda: outlet.open)
+        await until(lambda: frame_writer.open)
         assert here.transport.send(b"room again")
         assert await here.reader.readexactly(12) == text_frame(b"room again")
         here.transport.close()
-        assert not outlet.open
+        assert not frame_writer.open

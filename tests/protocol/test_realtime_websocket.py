@@ -317,7 +317,7 @@ async def test_nothing_is_written_after_the_end_of_what_the_peer_sends() -> None
     """Sound goes on to come until the call knows that the connection is lost."""
     async with ScriptedVoiceServer() as server, _connected(server) as connection:
         websocket = connection._transport._websocket  # type: ignore[attr-defined]
-        assert websocket.outlet.open
+        assert websocket.frame_writer.open
         websocket.eof_received()
         assert not websocket.send_at_once(b"{}")
         websocket.pause_writing()

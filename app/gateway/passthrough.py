@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from app.framing import FRAMES_AT_ONCE, FrameReader, Outlet, apply_mask
+from app.framing import FRAMES_AT_ONCE, FrameReader, FrameWriter, apply_mask
 from app.gateway.wire import BACKSLASH, QUOTE, PlainAppend, delta_begin, sound_chars
 
-__all__ = ["SoundDown", "SoundUp"]
+__all__ = ["DownlinkPassthrough", "UplinkPassthrough"]
 
 _LEAST: Final = 126
 """A frame of 126 bytes to 64 KiB has its length in two bytes; of fewer, one peer or another may
@@ -43,7 +43,7 @@ def _alike(frame_bytes: int, head: bytes, begin: bytes) -> _Alike:
     return frame_bytes, head, begin, slice(_TEXT_AT, sound_at), slice(sound_at, end), end - sound_at
 
 
-class SoundUp:
+class UplinkPassthrough:
     """The appends of a client, on their way to the upstream. `chars` counts their base64.
 
     A client writes its events alike: a frame that is as long as the last one and spelled like it is
@@ -54,13 +54,13 @@ class SoundUp:
         "_alike",
         "_check",
         "_feed",
-        "_outlet",
         "_reader",
+        "_writer",
         "chars",
     )
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    def __init__(self, writer: FrameWriter) -> None:
+        self._writer = writer
         self._check = PlainAppend()
         self._reader: FrameReader
         self._feed: Callable[[bytes], None]
@@ -68,15 +68,15 @@ class SoundUp:
         self.chars = 0
 
     def feed_of(self, reader: FrameReader) -> Callable[[bytes], None]:
-        """As `app.framing.Passage`."""
+        """As `app.framing.Passthrough`."""
         self._reader, self._feed = reader, reader.feed
         return self.feed
 
     def feed(self, data: bytes) -> None:
         """Take what the client's socket gave."""
         frame_bytes, head, begin, of_begin, of_sound, chars = self._alike
-        outlet = self._outlet
-        if len(data) == frame_bytes and outlet.open and self._reader.plain and data[_HEAD] == head:
+        writer = self._writer
+        if len(data) == frame_bytes and writer.open and self._reader.plain and data[_HEAD] == head:
             # Slices, since methods of `bytes` parse their arguments at each call. The head is
             # unmasked as well, which spares a copy: it is two times as long as the key.
             text = apply_mask(data, data[_KEY])
@@ -89,7 +89,7 @@ class SoundUp:
                 and text[_END] == b'"}'
             ):
                 self.chars += chars
-                write = outlet.write  # two steps are the faster way to call what a slot holds
+                write = writer.write  # two steps are the faster way to call what a slot holds
                 write(data)
                 return
         elif frame_bytes < len(data) <= frame_bytes * FRAMES_AT_ONCE:
@@ -109,27 +109,27 @@ class SoundUp:
         return data[at:]
 
     def on_frame(self, text: bytes, frame: bytes) -> bool:
-        """As `app.framing.Passage`."""
-        if not self._outlet.open or not self._check(text):
+        """As `app.framing.Passthrough`."""
+        if not self._writer.open or not self._check(text):
             return False
         self.chars += sound_chars(text, "audio")
-        self._outlet.write(frame)
+        self._writer.write(frame)
         begin = self._check.begin
         if begin and text.endswith(b'"}'):
             self._alike = _alike(len(frame), frame[_HEAD], begin)
         return True
 
 
-class SoundDown:
+class DownlinkPassthrough:
     """The deltas of an upstream, on their way to the client. `chars` counts their base64.
 
     A model writes them alike: one that begins as the last one did needs no other look at its type.
     """
 
-    __slots__ = ("_begin", "_feed", "_others", "_outlet", "_reader", "chars")
+    __slots__ = ("_begin", "_feed", "_others", "_reader", "_writer", "chars")
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    def __init__(self, writer: FrameWriter) -> None:
+        self._writer = writer
         self._reader: FrameReader
         self._feed: Callable[[bytes], None]
         self._begin = b""
@@ -137,14 +137,14 @@ class SoundDown:
         self.chars = 0
 
     def feed_of(self, reader: FrameReader) -> Callable[[bytes], None]:
-        """As `app.framing.Passage`."""
+        """As `app.framing.Passthrough`."""
         self._reader, self._feed = reader, reader.feed
         return self.feed
 
     def feed(self, data: bytes) -> None:
         """Take what the upstream's socket gave: the deltas that it begins with go on at once."""
-        begin, outlet = self._begin, self._outlet
-        if begin and outlet.open and self._reader.plain:
+        begin, writer = self._begin, self._writer
+        if begin and writer.open and self._reader.plain:
             at, chars, size = 0, 0, len(data)
             while size - at > _LEAST and data[at : at + 2] == _TEXT:
                 start = at + _UNMASKED_HEAD
@@ -161,7 +161,7 @@ class SoundDown:
                 at = end
             if at:
                 self.chars += chars
-                write = outlet.write
+                write = writer.write
                 write(data[:at])
                 if at == size:
                     return
@@ -170,11 +170,11 @@ class SoundDown:
             self._feed(data)
 
     def on_frame(self, text: bytes, frame: bytes) -> bool:
-        """As `app.framing.Passage`."""
+        """As `app.framing.Passthrough`."""
         begin = delta_begin(text)
-        if not begin or not self._outlet.open:
+        if not begin or not self._writer.open:
             return False
-        self._outlet.write(frame)
+        self._writer.write(frame)
         if not self._others:
             self._others = len(text) - sound_chars(text, "delta")
         self.chars += len(text) - self._others
@@ -183,5 +183,5 @@ class SoundDown:
 
     def stop(self) -> None:
         """Let nothing pass any more: the client turns out to speak the other dialect."""
-        self._outlet = Outlet(self._outlet.write)
-        self._outlet.open = False
+        self._writer = FrameWriter(self._writer.write)
+        self._writer.open = False

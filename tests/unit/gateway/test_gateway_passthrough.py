@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from app.framing import FRAMES_AT_ONCE, FrameReader, Outlet, masked_text_frame, text_frame
-from app.gateway.passage import SoundDown, SoundUp
+from app.framing import FRAMES_AT_ONCE, FrameReader, FrameWriter, masked_text_frame, text_frame
+from app.gateway.passthrough import DownlinkPassthrough, UplinkPassthrough
 from app.gateway.wire import PlainAppend
 from tests.unit.gateway.test_gateway_wire import APPENDS
 
@@ -24,7 +24,7 @@ class Sockets:
         self.passed: list[bytes] = []
         self.texts: list[bytes] = []
         self.later: list[Callable[[], None]] = []
-        self.outlet = Outlet(self.passed.append)
+        self.frame_writer = FrameWriter(self.passed.append)
         self.reader = FrameReader(
             self,
             masked=True,
@@ -33,7 +33,7 @@ class Sockets:
             on_rest=self.texts.append,
             call_soon=self.later.append,
         )
-        self.sound = SoundUp(self.outlet)
+        self.sound = UplinkPassthrough(self.frame_writer)
         self.reader.offer(self.sound.on_frame)
         self.feed = self.sound.feed_of(self.reader)
 
@@ -115,9 +115,9 @@ def test_two_lengths_in_turn_pass() -> None:
 def test_nothing_passes_to_an_upstream_that_is_behind_or_past_a_text_that_waits() -> None:
     sockets = Sockets()
     assert sockets.send(PLAIN)
-    sockets.outlet.open = False
+    sockets.frame_writer.open = False
     assert not sockets.send(PLAIN)
-    sockets.outlet.open = True
+    sockets.frame_writer.open = True
     assert sockets.send(PLAIN)
     sockets.reader.hold()
     sockets.feed(masked_text_frame(PLAIN, b"abcd"))
@@ -163,13 +163,13 @@ def test_a_client_is_held_behind_frames_that_the_upstream_did_not_take() -> None
 
     def full(frame: bytes) -> None:
         sockets.passed.append(frame)
-        sockets.outlet.open = False
+        sockets.frame_writer.open = False
         sockets.reader.hold()
 
-    sockets.outlet.write = full
+    sockets.frame_writer.write = full
     sockets.feed(frame * 4)
     assert (len(sockets.passed), sockets.texts) == (2, [])
-    sockets.outlet.write, sockets.outlet.open = sockets.passed.append, True
+    sockets.frame_writer.write, sockets.frame_writer.open = sockets.passed.append, True
     sockets.reader.go_on()
     for call in sockets.later:
         call()
@@ -206,7 +206,7 @@ class Below:
         self.came: list[bytes] = []
         self.passed = 0
         self.later: list[Callable[[], None]] = []
-        self.outlet = Outlet(self._write)
+        self.frame_writer = FrameWriter(self._write)
         self.reader = FrameReader(
             self,
             masked=False,
@@ -215,7 +215,7 @@ class Below:
             on_rest=self.came.append,
             call_soon=self.later.append,
         )
-        self.sound = SoundDown(self.outlet)
+        self.sound = DownlinkPassthrough(self.frame_writer)
         self.reader.offer(self.sound.on_frame)
         self.feed = self.sound.feed_of(self.reader)
 
@@ -279,7 +279,7 @@ def test_whatever_a_read_holds_everything_comes_once_and_in_order(seed: int) -> 
     whole = stream
     while stream:
         size = chance.choice((1, 3, 130, len(frames[0]), 700, 20_000))
-        below.outlet.open = chance.random() >= 0.1
+        below.frame_writer.open = chance.random() >= 0.1
         below.feed(stream[:size])
         stream = stream[size:]
         if chance.random() < 0.1:
@@ -295,7 +295,7 @@ def test_the_sound_of_deltas_is_counted_however_they_come() -> None:
     for data in (frame, frame, frame * 3, frame[:50], frame[50:] + frame[:3], frame[3:]):
         below.feed(data)
     assert below.sound.chars == 7 * len(SOUND)
-    below.outlet.open = False
+    below.frame_writer.open = False
     below.feed(frame * 2)
     assert below.sound.chars == 7 * len(SOUND)  # those have become texts
 
