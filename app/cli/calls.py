@@ -450,6 +450,8 @@ def _call_lines(found: Mapping[str, Any]) -> list[str]:
     if not found["calls"]:
         return ["no calls"]
     lines = [_call_line(call) for call in found["calls"]]
+    if any(line.endswith("!") for line in lines):
+        lines.append(f"!  a tool or the model failed: `{command()} calls explain ID` says why")
     return [*lines, "there are more: raise --limit, or set --until"] if found["next"] else lines
 
 
@@ -460,10 +462,11 @@ def _call_line(call: Mapping[str, Any]) -> str:
     lasted = "" if call["duration_ms"] is None else _minutes(call["duration_ms"])
     number = call["caller_number"] or "withheld"
     if call["call_id"].startswith(SESSION_PREFIX):
-        number = call["agent"][:13]  # the name of its key
+        number = call["agent"][:12]  # the name of its key
+    failed = "!" if call["tool_errors"] or call["voice_errors"] else ""
     return (
-        f"{began:%m-%d %H:%M:%S} {call['call_id']} {number:<13} {result:<16} {lasted:>6}".rstrip()
-    )
+        f"{began:%m-%d %H:%M:%S} {call['call_id']} {number:<12} {result:<16} {lasted:>5} {failed}"
+    ).rstrip()
 
 
 def _hit_lines(found: Mapping[str, Any]) -> list[str]:

@@ -224,7 +224,8 @@ class CallPrinter:
             heard = Text(line.text) if line.text else Text("nothing", "italic")
             self._put(line.at_ms, Text(), Text(f"the server {understood}: ", "dim") + heard)
         elif line.who != "agent":
-            self.event(line.at_ms, line.text)
+            if line.text != "key pressed":  # "caller presses 4" has said it
+                self.event(line.at_ms, line.text)
         elif line.cut_off:
             heard = Text(line.heard_text.strip())
             cut = (

@@ -17,7 +17,7 @@ def render(explanation: Explanation, width: int = 80) -> str:
     lines = [*_filled(f"{explanation.call_id}  {explanation.headline}", width, 2), ""]
     problem = explanation.problem
     if problem is None:
-        lines.append("Nothing went wrong that the events of the call tell of.")
+        lines.append("Nothing went wrong, as far as the events of the call show.")
     else:
         lines.append(f"First problem, {problem.at_ms / 1000:.2f} s into the call:")
         lines += _filled(f"  {problem.text}", width, 2)

@@ -138,7 +138,7 @@ def test_the_difference_of_the_file_on_disk_is_shown_line_by_line(page: Page, si
 
 def test_doctors_results_say_what_to_do(page: Page) -> None:
     page.get_by_role("link", name="Health").click()
-    page.get_by_role("button", name="Look", exact=True).click()
+    page.get_by_role("button", name="Run the checks", exact=True).click()
     results = page.get_by_role("region", name="Doctor").locator("li")
     expect(results.filter(has_text="state_dir")).to_contain_text("can be written")
     expect(results.filter(has_text="Twilio")).to_contain_text("What to do: set TWILIO_ACCOUNT_SID")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from app.api_keys import Scope, first_key
 from app.cli import app as command_line
-from app.cli.calls import _call_line, _event_lines
+from app.cli.calls import _call_line, _call_lines, _event_lines
 from app.events import CallId, TurnTimed
 from app.explain import Timeline
 from app.store.codec import encode
@@ -185,5 +185,17 @@ async def test_the_tail_shows_what_happens(tmp_path: Path) -> None:
 def test_a_line_says_who_it_was(call_id: str, number: str, shown: str) -> None:
     call = {"call_id": call_id, "caller_number": number, "agent": "my-app", "duration_ms": 34_000,
             "outcome": "answered", "reason": "caller_hung_up",
-            "started_at": "2026-12-01T05:40:03Z"}  # fmt: skip
+            "started_at": "2026-12-01T05:40:03Z", "tool_errors": 0, "voice_errors": 0}  # fmt: skip
     assert shown in _call_line(call).split()
+
+
+@pytest.mark.parametrize(("tools", "model"), [(0, 0), (1, 0), (0, 2)])
+def test_a_line_marks_a_call_in_which_something_failed(tools: int, model: int) -> None:
+    call = {"call_id": "call_01a2301e06c2d45554ce66", "caller_number": "+15005550006",
+            "agent": "desk", "duration_ms": 4_000_000, "outcome": "answered",
+            "reason": "operator_hung_up", "started_at": "2026-12-01T05:40:03Z",
+            "tool_errors": tools, "voice_errors": model}  # fmt: skip
+    lines = _call_lines({"calls": [call, call], "next": None})
+    assert [line.endswith(" !") for line in lines[:2]] == [bool(tools or model)] * 2
+    assert len(lines) == (3 if tools or model else 2)
+    assert all(len(line) <= 80 for line in lines)

@@ -168,7 +168,7 @@ async def test_a_call_without_a_fault_shows_where_the_time_of_each_turn_went() -
         await call.hang_up()
         await app.ended(call)
         top, lines = await explained(app, call)
-    assert top == "Nothing went wrong that the events of the call tell of."
+    assert top == "Nothing went wrong, as far as the events of the call show."
     wanted = [
         "model ready: ",
         "told: agent ",

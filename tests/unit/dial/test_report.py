@@ -68,6 +68,15 @@ def test_what_is_told_late_does_not_go_back_in_time(told_ms: list[int]) -> None:
     assert times == sorted(times)
 
 
+def test_a_key_is_told_once() -> None:
+    file = io.StringIO()
+    printer = CallPrinter(Console(file=file, width=60))
+    printer.event(100, "caller presses 4")
+    printer.spoken(SpokenLine(who="event", at_ms=90, text="key pressed"))
+    printer.release()
+    assert file.getvalue().splitlines() == ["00:00.1          caller presses 4"]
+
+
 def _report(**facts: Any) -> DialReport:
     return DialReport(call_id="CA1", streams=(StreamMeasures(),), **facts)
 

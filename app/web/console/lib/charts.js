@@ -5,6 +5,12 @@ import { html, ms, usd, useDark, useEffect, useRef, words } from "./ui.js";
 const HEIGHT = 170;
 const COLORS = { answered: "--good", lost: "--bad", refused: "--warn", busy: "--agent", in_progress: "--accent" };
 
+const DAY = 86_400;
+const HOURS = [1, 2, 3, 6, 12, 24].map((hours) => hours * 3_600);
+const DAYS = [1, 2, 7, 14, 30, 90].map((days) => days * DAY);
+const atHour = (s) => new Date(s * 1000).toLocaleTimeString([], { hour: "numeric", minute: "2-digit" });
+const onDay = (s) => new Date(s * 1000).toLocaleDateString([], { month: "short", day: "numeric" });
+
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // A chart of `series`, [{label, values, color, ends}], over `times` in seconds, `each` apart. Bars
@@ -21,7 +27,7 @@ function Chart({ title, times, each, series, shown, high = 1, bars = false }) {
       height: HEIGHT,
       padding: [8, 22, 0, 0],
       cursor: { y: false },
-      axes: [axis, { ...axis, size: 58, values: (_, all) => all.map((value) => (value === null ? "" : shown(value))) }],
+      axes: [{ ...axis, incrs: each < DAY ? HOURS : DAYS, values: (_, all) => all.map(each < DAY ? atHour : onDay) }, { ...axis, size: 58, values: (_, all) => all.map((value) => (value === null ? "" : shown(value))) }],
       scales: {
         // Not what uPlot has found: of a single point it makes years.
         x: { range: () => [times[0] - each * 0.6, times.at(-1) + each * 0.6] },
@@ -78,8 +84,11 @@ function stacked(all, names) {
   return found.reverse();
 }
 
+// An amount without needless zeros: $1.00, $0.50, $0.0098.
+const short = (amount) => usd(amount).replace(/(\.\d\d)0+$/, "$1");
+
 export function Charts({ figures, days }) {
-  const each = days > 2 ? 86_400 : 3_600;
+  const each = days > 2 ? DAY : 3_600;
   const all = filled(figures, each);
   const times = all.map((one) => one.time);
   const totals = {};
@@ -90,9 +99,9 @@ export function Charts({ figures, days }) {
   const least = (name) => all.map((one) => one[name] ?? null);
   return html`
     <div class="figures">
-      <div class="figure"><b>${calls.toLocaleString()}</b>calls</div>
+      <div class="figure"><b>${calls.toLocaleString()}</b>${calls === 1 ? "call" : "calls"}</div>
       <div class="figure"><b>${calls ? Math.round(((totals.answered || 0) / calls) * 100) : 0} %</b>answered</div>
-      <div class="figure"><b>${Math.round(minutes).toLocaleString()}</b>minutes</div>
+      <div class="figure"><b>${Math.round(minutes).toLocaleString()}</b>${Math.round(minutes) === 1 ? "minute" : "minutes"}</div>
       <div class="figure"><b>${usd(cost)}</b>cost</div>
     </div>
     <div class="grid">
@@ -101,7 +110,7 @@ export function Charts({ figures, days }) {
         { label: "median", values: least("turn_latency_p50_ms"), color: "--accent" },
         { label: "95th percentile", values: least("turn_latency_p95_ms"), color: "--agent" },
       ]} />
-      <${Chart} title="Cost" times=${times} each=${each} bars shown=${usd} series=${[{ label: "dollars", values: all.map((one) => one.cost_usd), color: "--accent" }]} />
+      <${Chart} title="Cost" times=${times} each=${each} bars shown=${short} series=${[{ label: "dollars", values: all.map((one) => one.cost_usd), color: "--accent" }]} />
     </div>
     <p class="quiet">${Object.entries(totals).map(([name, n]) => `${words(name)}: ${n.toLocaleString()}`).join(" · ")}</p>`;
 }

@@ -70,7 +70,7 @@ function Explained({ of }) {
   return html`<section class=${`panel explained ${problem ? "problem" : ""}`} aria-label="Explanation"><p class="strong">${headline}</p>
     ${problem
       ? html`<p><span class="bad">First problem, ${seconds(problem.at_ms)} into the call:</span> ${problem.text}<${Remedy} text=${problem.remedy} /></p>`
-      : html`<p class="quiet">Nothing went wrong that the events of the call tell of.</p>`}
+      : html`<p class="quiet">Nothing went wrong, as far as the events of the call show.</p>`}
     ${open && html`<ol class="turns steps">${entries.map((one, n) => html`<${Step} key=${n} of=${one} />`)}</ol>`}
     ${entries.length > 0 && html`<button class="small" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "Less" : `All ${entries.length} steps`}</button>`}</section>`;
 }

@@ -45,7 +45,7 @@ function Doctor() {
   const rank = (one) => WORST_FIRST.indexOf(one.verdict);
   return html`<section class="panel" aria-label="Doctor"><h2>Doctor</h2>
     <p class="quiet">Keys, numbers, the public address, the model and this machine, looked at from this server, as <code>trunkline doctor</code> does. It calls nobody; the model answers one line.</p>
-    ${may("operator") ? html`<p><button class="primary" aria-disabled=${busy} onClick=${look}>${busy ? "Looking …" : data ? "Look again" : "Look"}</button></p>` : html`<p class="quiet">It takes the scope operator.</p>`}
+    ${may("operator") ? html`<p><button class="primary" aria-disabled=${busy} onClick=${look}>${busy ? "Checking …" : data ? "Check again" : "Run the checks"}</button></p>` : html`<p class="quiet">It takes the scope operator.</p>`}
     ${error && html`<${Trouble} error=${error} />`}
     ${data && html`<div role="status"><p>${data.verdict === "wrong" ? html`<span class="bad">Something is wrong.</span>` : data.results.some((one) => one.verdict === "unchecked" && one.remedy) ? "Nothing wrong was found in what could be checked." : "Nothing wrong was found."} <span class="quiet">${when(data.at)}</span></p>
       <ul class="plain">${[...data.results].sort((one, other) => rank(one) - rank(other)).map((one) => html`<${Finding} of=${one} />`)}</ul></div>`}</section>`;

@@ -112,7 +112,7 @@ function DoNotCall() {
     <${Answer} of=${listed}>${({ numbers }) => numbers.length
       ? html`<div class="scroll" tabindex="0" role="group" aria-label="Numbers that are never called"><table><tbody>${numbers.map((one) => html`<${Listed} key=${one.number} one=${one} again=${listed.again} />`)}</tbody></table></div>
           ${numbers.length === limit && limit < 1000 && html`<p><button onClick=${() => setLimit(1000)}>More</button></p>`}`
-      : html`<p class="quiet">Nobody is listed. Who says “do not call me again” to the agent is listed by itself.</p>`}<//></section>`;
+      : html`<p class="quiet">Nobody is listed. A person who tells the agent “do not call me again” is added without your doing.</p>`}<//></section>`;
 }
 
 const Off = () => html`<${Empty} title="This server places no calls">
