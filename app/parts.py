@@ -436,6 +436,8 @@ class Parts:
             new_call_path=self.settings.server.webhook_path,
             knows_placed=self.outbound.dialer.knows,
             placement=(lambda: bus.name) if worker is None else worker.placement,
+            has_room=lambda: not self.switchboard.reasons_not_ready(),
+            active=lambda: self.switchboard.active,
         )
 
     def _phone_router(self) -> APIRouter:

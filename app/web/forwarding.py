@@ -3,7 +3,8 @@
 Any process may get any request. Its signature is checked where it arrives. If the call that it is
 about is not known there, the others are asked over the bus: the one that knows the call answers
 with the very response of its own route. If none does, it is a new call, or one that nobody knows.
-A new call goes to the process that has the fewest.
+Of several workers, a new call goes to the one that has the fewest; of several servers, to the one
+that was asked, unless only another has room for it.
 
 A process that does not answer in time is as one that does not know: callers are not kept waiting.
 """
@@ -26,6 +27,7 @@ __all__ = ["CHECKED_FORM", "Forwarded", "Forwarding", "answer_within", "on_forwa
 CHECKED_FORM: Final = "trunkline.checked_form"
 """The key of a request's scope under which stands a form that another process has checked."""
 TOPIC: Final = "carrier_request"
+ROOM: Final = "room_for_a_call"
 PLACING_S: Final = 3.0
 """The wait for the process that a new call was given to: it may have let the call in, which is then
 not to be let in a second time here. The carrier waits for 15 s."""
@@ -59,14 +61,21 @@ class Forwarding:
         new_call_path: str,
         placement: Callable[[], str],
         knows_placed: Callable[[str], bool] = lambda reference: False,
+        has_room: Callable[[], bool] = lambda: True,
+        active: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`placement` names the process that should take a new call."""
+        """`placement` names the process that should take a new call.
+
+        `has_room` tells whether this one would take it, and `active` how many it has.
+        """
         self._bus = bus
         self._call_of = call_of
         self._knows = knows
         self._new_call_path = new_call_path
         self._placement = placement
         self._knows_placed = knows_placed
+        self._has_room = has_room
+        self._active = active
 
     async def forward(self, request: Request, form: Form) -> Response | None:
         """The answer of another process to a checked request; None when it is for this one."""
@@ -82,7 +91,7 @@ class Forwarding:
             return None
         answer = await self._bus.request(TOPIC, wanted)
         if answer is None and wanted["path"] == self._new_call_path:
-            place = self._placement()
+            place = await self._place()
             if place != self._bus.name:
                 asked = {**wanted, "place": place}
                 answer = await self._bus.request(TOPIC, asked, deadline_s=PLACING_S)
@@ -97,7 +106,20 @@ class Forwarding:
                 return None
             return await answer_within(app, wanted)
 
+        async def offer(_wanted: Message) -> Message | None:
+            return {"name": self._bus.name, "active": self._active()} if self._has_room() else None
+
         self._bus.respond(TOPIC, answer)
+        self._bus.respond(ROOM, offer)
+
+    async def _place(self) -> str:
+        """The name of the process that a new call is given to."""
+        place = self._placement()
+        if place != self._bus.name or self._has_room():
+            return place
+        offers = await self._bus.gather(ROOM, {})
+        best = min(offers, key=lambda offer: int(offer["active"]), default={"name": place})
+        return str(best["name"])
 
     def _is_known(self, wanted: Message) -> bool:
         form = [(name, value) for name, value in wanted["form"]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,9 @@ def owner(ringing: Ringing) -> str:
 
 
 @contextlib.asynccontextmanager
-async def two_servers(folder: Path, voice: ScriptedVoiceServer) -> AsyncIterator[Servers]:
+async def two_servers(
+    folder: Path, voice: ScriptedVoiceServer, **limits: int
+) -> AsyncIterator[Servers]:
     token = SECRETS["TWILIO_AUTH_TOKEN"]
     async with contextlib.AsyncExitStack() as stack:
         redis = await stack.enter_async_context(redis_server())
@@ -95,7 +98,7 @@ async def two_servers(folder: Path, voice: ScriptedVoiceServer) -> AsyncIterator
                 },
                 "server": {"public_url": PUBLIC_URL, "metrics_token": "${METRICS_TOKEN}"},
                 "bus": {"url": redis.url, "server": name},
-                "limits": PATIENT,
+                "limits": {**PATIENT, **limits},
             }
             running[name] = await stack.enter_async_context(
                 served(folder / name, config=config, **SECRETS)
@@ -183,6 +186,34 @@ async def test_calls_are_answered_while_redis_hangs_and_both_meet_again_afterwar
         for call in calls:
             await call.hang_up()
         await until(lambda: all(call.over for call in calls))
+
+
+async def test_a_server_that_drains_gives_new_callers_to_the_other(tmp_path: Path) -> None:
+    async with ScriptedVoiceServer() as voice, two_servers(tmp_path, voice) as servers:
+        call = await servers.call("one")
+        one = servers.by_name["one"]
+        one.process.send_signal(signal.SIGTERM)
+        await one.until_logged("draining")
+        ringing = await servers.ring("one")
+        assert owner(ringing) == "two"
+        await heard(await ringing.connect())
+        await heard(call)
+        await call.hang_up()
+        assert await one.ended() == 0
+        assert "call turned away" not in {line["message"] for line in one.lines()}
+
+
+async def test_a_server_that_is_full_gives_new_callers_to_the_other_while_it_has_room(
+    tmp_path: Path,
+) -> None:
+    async with (
+        ScriptedVoiceServer() as voice,
+        two_servers(tmp_path, voice, max_calls=2) as servers,
+    ):
+        owners = [owner((await servers.call("one")).ringing) for _ in range(4)]
+        assert owners == ["one", "one", "two", "two"]
+        assert (await servers.ring("one")).order is None  # all lines are busy
+        assert (await servers.ring("two")).order is None
 
 
 @pytest.mark.parametrize(
