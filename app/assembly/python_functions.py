@@ -8,12 +8,14 @@ that says where.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from app.agents.tools.tool import Tool
 from app.errors import ConfigError
@@ -74,11 +76,30 @@ def find_module(name: str, folder: Path | None, place: str) -> ModuleType:
             ) from error
         raise ConfigError(f"{name} needs {missing!r}, which is not installed") from error
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
-        raise ConfigError(
-            f"{name} cannot be imported: {where}{type(error).__name__}: {error}"
-        ) from error
+        raise ConfigError(f"{name} cannot be imported: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """The place in the operator's own code, and what was raised."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", _OURS))
+    ]
+    # The line that called a library says more than a place inside of it.
+    frames = [one for one in frames if not one.filename.startswith(_LIBRARIES)] or frames
+    where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+    if isinstance(error, ConfigError):
+        return f"{where}{error.message}"
+    return f"{where}{type(error).__name__}: {error}"
+
+
+_OURS: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_LIBRARIES: Final = tuple(
+    f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "purelib", "platlib")
+)
 
 
 def _look_into(folder: Path) -> None:

@@ -399,6 +399,24 @@ def test_a_missing_function_is_named_with_the_line_of_its_setting(
     assert expected in line
 
 
+@pytest.mark.parametrize(
+    ("code", "line", "expected"),
+    [
+        ("raise RuntimeError('no database')\n", 1, "RuntimeError: no database"),
+        ("import json\n\njson.loads('{')\n", 3, "JSONDecodeError: "),
+        ("\n\nf = [\n", 3, "SyntaxError: '[' was never closed"),
+        ("from trunkline import tool\n\n@tool\ndef f(x): ...\n", 3, "tool f, parameter x: has no"),
+        ("from trunkline import Roster\nRoster(\n    [])\n", 2, "there is no agent"),
+    ],
+)
+def test_a_module_that_fails_is_told_the_line_of_its_own(
+    code: str, line: int, expected: str, tmp_path: Path
+) -> None:
+    name = module(tmp_path, code)
+    [said] = refusal(f"tools:\n  t:\n    python: {name}:f\n", tmp_path)
+    assert f"{name} cannot be imported: {tmp_path / name}.py:{line}: {expected}" in said
+
+
 def test_every_mistake_in_the_opening_hours_is_reported_with_its_line(tmp_path: Path) -> None:
     text = f"""\
 numbers:
