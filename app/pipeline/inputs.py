@@ -22,6 +22,8 @@ _DEFAULT_HZ: Final = 24_000
 _BUFFERS: Final = 500
 """Buffers that may wait; beyond them `add_audio` waits in its turn."""
 
+_CHANNELS: Final = 8
+
 Samples = NDArray[Any]
 
 
@@ -101,15 +103,20 @@ class To16k:
 
 
 def _mono_int16(buffer: Samples) -> NDArray[np.int16]:
-    if buffer.ndim == 2:
+    if not isinstance(buffer, np.ndarray):
+        kind = type(buffer).__name__
+        raise ConfigError(f"sound is a numpy array, not {kind}: np.frombuffer(sound, np.int16)")
+    if buffer.ndim == 2 and buffer.shape[1] <= max(_CHANNELS, buffer.shape[0]):
         buffer = buffer.mean(axis=1).astype(buffer.dtype)
     if buffer.ndim != 1:
-        raise ConfigError(f"sound is an array of shape (n,) or (n, channels), not {buffer.shape}")
-    if buffer.dtype == np.int16:
-        return buffer
-    if buffer.dtype in (np.float32, np.float64):
-        samples: NDArray[np.int16] = np.clip(np.rint(buffer * 32767), -32768, 32767).astype(
-            np.int16
+        # (channels, n), as some libraries have it, would be taken for a few samples of many.
+        raise ConfigError(
+            f"sound is an array of shape (n,) or (n, channels), not {buffer.shape}: transpose it"
         )
+    if buffer.dtype.newbyteorder("=") == np.int16:
+        return buffer.astype(np.int16, copy=False)
+    if buffer.dtype.kind == "f":
+        full = np.nan_to_num(buffer, posinf=1.0, neginf=-1.0) * 32767
+        samples: NDArray[np.int16] = np.clip(np.rint(full), -32768, 32767).astype(np.int16)
         return samples
-    raise ConfigError(f"sound is int16 or float32, not {buffer.dtype}")
+    raise ConfigError(f"sound is int16 or float32, not {buffer.dtype}: convert it")

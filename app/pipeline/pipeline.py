@@ -115,6 +115,7 @@ class StreamedAudioResult:
 
     def __init__(self, pipeline: VoicePipeline, audio: AudioInput | StreamedAudioInput) -> None:
         self.error: Exception | None = None
+        self._streamed = False
         self._pipeline = pipeline
         self._stt: SpeechToText
         self._tts: TextToSpeech
@@ -124,7 +125,10 @@ class StreamedAudioResult:
         self._task = asyncio.create_task(self._run(audio), name="voice pipeline")
 
     async def stream(self) -> AsyncIterator[VoiceStreamEvent]:
-        """Yield the events, once. Leaving early ends the work."""
+        """Yield the events, once: of a second time there are none. Leaving early ends the work."""
+        if self._streamed:
+            return
+        self._streamed = True
         try:
             while (event := await self._events.get()) is not None:
                 if isinstance(event, VoiceStreamEventAudio):

@@ -26,6 +26,7 @@ from app.engine.host import EngineParts, SpeechDetector
 from app.engine.server import Engine
 from app.engine.stages.base import StageError, TextModel
 from app.engine.stages.fallback import TextModels
+from app.errors import ConfigError
 from app.http.streaming import StreamingHttp
 from app.pipeline.openai import TEXT_MODEL, text_model
 from app.realtime.events import ServerVad, TextDelta
@@ -34,7 +35,7 @@ __all__ = ["AgentWorkflow", "SimpleWorkflow", "VoiceWorkflow"]
 
 _HEARD: Final = 'The user interrupted. Of your last answer they heard only: "{}"'
 _UNHEARD: Final = "The user interrupted, and heard nothing of your last answer."
-Answer = str | Iterable[str] | AsyncIterable[str]
+Answer = str | Iterable[str] | AsyncIterable[str] | None
 
 
 class VoiceWorkflow(Protocol):
@@ -55,7 +56,10 @@ class VoiceWorkflow(Protocol):
 
 
 class SimpleWorkflow:
-    """A function of a turn's text: it returns text, several, or yields them, and may be async."""
+    """A function of a turn's text: it returns text, several or None, or yields, and may be async.
+
+    None, or no text at all, is no answer: the turn ends in silence.
+    """
 
     def __init__(
         self, function: Callable[[str], Answer | Awaitable[Answer]], *, greeting: str | None = None
@@ -71,11 +75,16 @@ class SimpleWorkflow:
         answer = self._function(transcription)
         if inspect.isawaitable(answer):
             answer = await answer
+        if answer is None:
+            return  # nothing to say
         if isinstance(answer, str):
             yield answer
         elif isinstance(answer, AsyncIterable):
             async for words in answer:
                 yield words
+        elif not isinstance(answer, Iterable):
+            kind = type(answer).__name__
+            raise ConfigError(f"the function of a SimpleWorkflow returned {kind}: return text")
         else:
             for words in answer:
                 # Separate texts, not pieces of one: two sentences must not run together.

@@ -274,6 +274,24 @@ async def test_words_and_calls_are_read_however_the_server_writes_them(
     assert "max_tokens" not in body
 
 
+@pytest.mark.parametrize("given", ['{"day": "Monday"}', {"day": "Monday"}])
+@pytest.mark.parametrize("streams", [True, False])
+async def test_arguments_that_are_an_object_are_a_calls_arguments(
+    given: object, streams: bool, http: StreamingHttp
+) -> None:
+    call = {"type": "function_call", "call_id": "c1", "name": "find_slot", "arguments": given}
+    done = {"type": "response.completed", "response": {}}
+    script = (
+        sse({"type": "response.output_item.done", "item": call}, done)
+        if streams
+        else answer(json.dumps({"output": [call]}).encode())
+    )
+    async with WebService(script) as server:
+        (made,) = await read(Responses(spec(server), http))
+    assert isinstance(made, ToolCall)
+    assert json.loads(made.arguments) == {"day": "Monday"}
+
+
 async def test_two_calls_under_one_index_stay_two(http: StreamingHttp) -> None:
     calls = [
         {"index": 0, "id": f"c{n}", "function": {"name": "find_slot", "arguments": "{}"}}

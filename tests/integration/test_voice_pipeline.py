@@ -154,6 +154,74 @@ async def test_turns_of_a_stream_are_answered_in_order_and_the_last_is_not_lost(
     assert all(ms >= 390 for ms in stt.heard_ms)
 
 
+_SOUND = samples(speech(600, 24_000))
+_FLOATS = (_SOUND / 32_768).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("sound", "problem"),
+    [
+        (_SOUND.astype(">i2"), ""),
+        (np.stack([_SOUND, _SOUND], axis=1), ""),
+        (_FLOATS, ""),
+        (_FLOATS.astype(np.float16), ""),
+        (np.where(np.arange(len(_FLOATS)) == 7, np.nan, _FLOATS), ""),
+        (np.where(np.arange(len(_FLOATS)) == 7, np.inf, _FLOATS), ""),
+        (_SOUND[::-1], ""),
+        # All of them would be heard as nothing, or as noise.
+        (_SOUND.reshape(1, -1), "transpose it"),
+        (np.stack([_SOUND, _SOUND]), "transpose it"),
+        (_SOUND.reshape(1, 1, -1), "of shape"),
+        (_SOUND.astype(np.int32), "convert it"),
+        (_SOUND.astype(np.uint8), "convert it"),
+        (_SOUND.tobytes(), "not bytes"),
+        (_SOUND.tolist(), "not list"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_odd_sound_is_heard_whole_or_refused_with_the_cure(
+    sound: Any, problem: str, streamed: bool
+) -> None:
+    stt, workflow = CountingTranscriber(), SimpleWorkflow(lambda text: text)
+    if streamed:
+        events = await play(workflow, StreamedAudioInput(), sound, None, stt=stt)
+    else:
+        events = await play(workflow, AudioInput(sound), stt=stt)
+    if not problem:
+        assert kinds(events)[-1] == "session_ended"
+        (heard_ms,) = stt.heard_ms
+        assert heard_ms >= 500
+    else:
+        assert isinstance(events[-1].error, ConfigError)
+        assert problem in str(events[-1].error)
+
+
+@pytest.mark.parametrize(
+    ("answered", "ends"),
+    [
+        (None, ["session_ended"]),
+        ("", ["session_ended"]),
+        ([], ["session_ended"]),
+        (["One.", "Two."], ["turn_started", "audio", "turn_ended", "session_ended"]),
+        (5, ["error"]),
+    ],
+)
+async def test_a_function_answers_with_text_or_with_nothing(answered: Any, ends: list[str]) -> None:
+    workflow = SimpleWorkflow(lambda _: answered)
+    events = await play(workflow, AudioInput(samples(speech(300))))
+    assert kinds(events) == ends
+    if ends == ["error"]:
+        assert "returned int: return text" in str(events[-1].error)
+
+
+async def test_the_events_are_there_once() -> None:
+    pipeline = VoicePipeline(SimpleWorkflow(str), CountingTranscriber(), ToneVoice(), CONFIG)
+    result = await pipeline.run(AudioInput(samples(speech(300))))
+    async with time_limit():
+        assert [event async for event in result.stream()]
+        assert not [event async for event in result.stream()]
+
+
 async def test_an_input_without_speech_ends_without_a_turn() -> None:
     events = await play(
         SimpleWorkflow(lambda text: text), StreamedAudioInput(), samples(quiet(900, 24_000)), None

@@ -331,7 +331,7 @@ class _Calls:
         if isinstance(arguments, str):
             call["arguments"] += arguments
         elif isinstance(arguments, Mapping):
-            call["arguments"] = json.dumps(arguments)
+            call["arguments"] = _arguments(arguments)
 
     def whole(self) -> list[ToolCall]:
         return [
@@ -343,6 +343,13 @@ class _Calls:
             for _, call in sorted(self._calls.items())
             if call["name"]
         ]
+
+
+def _arguments(given: object) -> str:
+    """The arguments of a call as JSON text; some servers send the object itself."""
+    if isinstance(given, Mapping):
+        return json.dumps(given)
+    return given if isinstance(given, str) and given else "{}"
 
 
 async def _chat_pieces(
@@ -410,7 +417,7 @@ async def _response_pieces(
                 yield ToolCall(
                     call_id=str(item.get("call_id") or f"call_{secrets.token_hex(8)}"),
                     name=name,
-                    arguments=item.get("arguments") or "{}",
+                    arguments=_arguments(item.get("arguments")),
                 )
             case {"type": "response.completed" | "response.incomplete"}:
                 answer = event.get("response")
