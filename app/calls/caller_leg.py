@@ -189,7 +189,7 @@ class CallerLeg:
                     await held.done.wait()
         return self._held is None
 
-    async def parted(self) -> None:
+    async def until_stream_gone(self) -> None:
         """Wait until the stream that the caller leaves is gone: what is said before is lost."""
         if self._held is not None and self.state is not CallerState.ATTACHED:
             await self._held.done.wait()
@@ -258,7 +258,7 @@ class CallerLeg:
         lost = False
         try:
             async with CancellableGroup() as group:
-                group.create_task(self._give_way())
+                group.create_task(self._end_for_next_stream())
                 self.outbox.open(stream)
                 # Events wait for nothing: a slow model, tool or log must not make us discard
                 # caller audio (Twilio warning 31930).
@@ -303,7 +303,7 @@ class CallerLeg:
         """The call goes on without the open stream."""
         return self.state is not CallerState.ATTACHED or self._successor_due or self._next.done()
 
-    async def _give_way(self) -> None:
+    async def _end_for_next_stream(self) -> None:
         """A new stream of the call ends the old one, should the carrier be late to end it."""
         await asyncio.shield(self._next)
         raise _Left

@@ -37,7 +37,6 @@ UPLINK_MAX_MS: Final = 2_000  # older sound is of no use
 SOUND_LIMIT: Final = 1_000  # pieces that wait for `get_audio`, which a program may never call
 CALLBACK_LIMIT: Final = 2_000  # events that wait behind a slow callback
 DISCONNECT_TIMEOUT_S: Final = 2.0
-TURN_DETECTION: Final = ev.ServerVad(threshold=0.6, prefix_padding_ms=200, silence_duration_ms=300)
 TRANSCRIPTION: Final = ev.Transcription(model=ev.DEFAULT_TRANSCRIPTION_MODEL)
 _DIALECTS: Final = {"ga": GA, "beta": BETA}
 _NOT_COMPLETED: Final = (ev.ResponseStatus.FAILED, ev.ResponseStatus.INCOMPLETE)
@@ -66,7 +65,7 @@ class OpenAIRealtimeHandler:
         *,
         url: str = OPENAI_URL,
         voice_model: VoiceModel | None = None,
-        turn_detection: ev.ServerVad | ev.SemanticVad | None = TURN_DETECTION,
+        turn_detection: ev.ServerVad | ev.SemanticVad | None = ev.DEFAULT_TURN_DETECTION,
         transcription: ev.Transcription | None = TRANSCRIPTION,
         dialect: Literal["ga", "beta"] = "ga",
     ) -> None:

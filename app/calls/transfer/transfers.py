@@ -196,7 +196,7 @@ class Transfers:
         self._caller_leg.gone()
         result = await attempt.result
         self._record_end(attempt, result)
-        await self._caller_leg.parted()
+        await self._caller_leg.until_stream_gone()
         return result
 
     async def _warm(self, attempt: TransferAttempt) -> TransferResult:
@@ -212,7 +212,7 @@ class Transfers:
         result = await consult_leg.run(lambda result: self._record_end(attempt, result))
         attempt.token = consult_leg.token
         attempt.result.set_result(result)
-        await self._caller_leg.parted()
+        await self._caller_leg.until_stream_gone()
         return result
 
     def cancel(self) -> None:
