@@ -17,7 +17,25 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from app.errors import ConfigError
 from app.events import CallId
 
-__all__ = ["FACTS", "CallFacts", "check_template", "check_time_zone", "fill", "spoken_time"]
+__all__ = [
+    "DAY_NAMES",
+    "FACTS",
+    "MONTH_NAMES",
+    "CallFacts",
+    "check_template",
+    "check_time_zone",
+    "fill",
+    "spoken_time",
+]
+
+# Not by strftime: its names follow the locale of the process.
+DAY_NAMES: Final = (
+    "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+)  # fmt: skip
+MONTH_NAMES: Final = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
 
 FACTS: Final = ("caller", "number", "time")
 """Names that every template may use, beside the agent's variables."""
@@ -108,23 +126,5 @@ def check_time_zone(name: str, place: str) -> None:
 def spoken_time(unix_s: float, time_zone: str) -> str:
     """A moment as a model reads it best: `Saturday, 21 November 2026, 14:05 (Europe/Zurich)`."""
     moment = datetime.fromtimestamp(unix_s, ZoneInfo(time_zone))
-    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+    day, month = DAY_NAMES[moment.weekday()], MONTH_NAMES[moment.month - 1]
     return f"{day}, {moment.day} {month} {moment.year}, {moment:%H:%M} ({time_zone})"
-
-
-# Not by strftime: its names follow the locale of the process.
-_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS: Final = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)

@@ -16,19 +16,13 @@ from itertools import pairwise
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from app.agents.instructions import DAY_NAMES, MONTH_NAMES
 from app.errors import ConfigError
 
 __all__ = ["OpeningHours", "Span", "read_hours"]
 
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_DAY_NAMES: Final = (
-    "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
-)  # fmt: skip
-_MONTHS: Final = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
 _LOOK_AHEAD_DAYS: Final = 370
 """A year and a bit: a number that does not open until then never opens."""
 
@@ -92,8 +86,8 @@ class OpeningHours:
         if days <= 1:
             return f"{'tomorrow' if days else 'today'} {at}"
         if days < 7:
-            return f"on {_DAY_NAMES[opens.weekday()]} {at}"
-        return f"on {_DAY_NAMES[opens.weekday()]}, {_MONTHS[opens.month - 1]} {opens.day}, {at}"
+            return f"on {DAY_NAMES[opens.weekday()]} {at}"
+        return f"on {DAY_NAMES[opens.weekday()]}, {MONTH_NAMES[opens.month - 1]} {opens.day}, {at}"
 
     def weekly_words(self) -> str:
         """For "We are open ...": "Monday to Friday, from 9 AM to 5 PM"; empty if never."""
@@ -159,7 +153,7 @@ def read_hours(
     for written, hours in weekly.items():
         for day in _read_days(written):
             if day in days:
-                raise ConfigError(f"opening hours: {_DAY_NAMES[day]} is given twice")
+                raise ConfigError(f"opening hours: {DAY_NAMES[day]} is given twice")
             days[day] = _read_spans(hours, written)
     yearly = frozenset(_read_yearly(text) for text in closed if text.count("-") == 1)
     single = frozenset(_read_date(text) for text in closed if text.count("-") != 1)
@@ -177,7 +171,7 @@ def read_hours(
 def _days_words(first: int, last: int) -> str:
     if (first, last) == (0, 6):
         return "every day"
-    names = _DAY_NAMES[first], _DAY_NAMES[last]
+    names = DAY_NAMES[first], DAY_NAMES[last]
     return (
         names[0]
         if first == last

@@ -18,6 +18,7 @@ from typing import Final
 
 from app.calls.caller_leg import CallerLeg, CallerState
 from app.calls.transfer.consult_leg import LOST_ANSWER_S, ConsultLeg, TransferControl
+from app.calls.transfer.warm import ACCEPT_KEY
 from app.carrier.base import (
     CarrierCallId,
     Destination,
@@ -58,7 +59,6 @@ _HEARD_EVERY_S: Final = 0.05
 _REPORT_S: Final = 1.0
 """The report of a transfer may come this long after the end of the call."""
 _CLOSE_S: Final = 10.0
-_ACCEPT_KEY: Final = "1"
 
 _NOTES: Final = {
     TransferOutcome.BUSY: "The line is busy.",
@@ -381,7 +381,7 @@ class Transfers:
             return attempt.consult_leg.on_keys(leg_id, digits)
         if attempt.screening is Screening.MACHINE:
             return LegAnswer.TOO_LATE
-        if digits == _ACCEPT_KEY:
+        if digits == ACCEPT_KEY:
             attempt.screening = Screening.ACCEPTED
             return LegAnswer.CONNECT
         attempt.screening = Screening.DECLINED if digits else Screening.NO_KEY

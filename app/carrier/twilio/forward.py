@@ -6,17 +6,12 @@ not answer. Follows Twilio voice/twiml: say, dial, number, sip, enqueue (2026-11
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
 from app.carrier.base import CallerIdPolicy, DestinationKind, Fallback
-from app.carrier.twilio.http import clean_text
+from app.carrier.twilio.http import E164, clean_text
 
 __all__ = ["append_forward", "forward_document"]
-
-_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 
 def forward_document(
@@ -53,6 +48,6 @@ def _caller_id(fallback: Fallback) -> str | None:
     """The number to show; without one Twilio shows the caller's, which has to be a number."""
     if fallback.to.caller_id is CallerIdPolicy.CALLER:
         known = fallback.caller_number
-        if not known or _E164.fullmatch(known):
+        if not known or E164.fullmatch(known):
             return known or None  # a document that is made for every caller knows none
     return fallback.our_number or None

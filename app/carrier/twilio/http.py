@@ -30,6 +30,7 @@ from app.carrier.withheld import ANONYMOUS, is_withheld
 from app.errors import LocalProtocolError, RemoteProtocolError, SignatureError
 
 __all__ = [
+    "E164",
     "MAX_FORM_BYTES",
     "SIGNATURE_HEADER",
     "SIGNATURE_SETTINGS_HEADER",
@@ -59,6 +60,7 @@ MAX_FORM_BYTES: Final = 65_536
 _MAX_FIELDS: Final = 300
 # A <Parameter>'s name and value together stay under 500 characters.
 _MAX_PARAMETER_CHARS: Final = 499
+E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # E.164, sip:, client:, anonymous, short codes: anything on one line without blanks. A blank is
 # what an unescaped plus becomes.

@@ -28,7 +28,7 @@ from app.carrier.base import (
 )
 from app.carrier.destinations import digits_fault
 from app.carrier.twilio.forward import append_forward
-from app.carrier.twilio.http import append_connect, clean_text
+from app.carrier.twilio.http import E164, append_connect, clean_text
 from app.errors import LocalProtocolError
 
 __all__ = [
@@ -54,7 +54,6 @@ CALLER_LABEL: Final = "caller"
 """The caller's label in the conference of a warm transfer."""
 
 _TRANSFER_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
-_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _HANG_UP: Final = '<?xml version="1.0" encoding="UTF-8"?><Response><Hangup /></Response>'
 _GO_ON: Final = '<?xml version="1.0" encoding="UTF-8"?><Response />'
 _MIN_PROMPT_CHARS: Final = 80
@@ -92,7 +91,7 @@ class Site:
 
     def ours(self, called: str) -> str:
         """The number to call from: the one that was called, or `own_number` where it was none."""
-        return called if _E164.fullmatch(called) else self.own_number or called
+        return called if E164.fullmatch(called) else self.own_number or called
 
     @property
     def stream_url(self) -> str:
@@ -153,9 +152,7 @@ def transfer_document(order: TransferOrder, site: Site) -> str:
 
 def _caller_id(order: TransferOrder, site: Site) -> str | None:
     """The number to show; without one Twilio shows the caller's."""
-    if order.destination.caller_id is CallerIdPolicy.CALLER and _E164.fullmatch(
-        order.caller_number
-    ):
+    if order.destination.caller_id is CallerIdPolicy.CALLER and E164.fullmatch(order.caller_number):
         return order.caller_number
     return site.ours(order.our_number) or None
 
