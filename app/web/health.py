@@ -102,6 +102,7 @@ class LoopMonitor:
         self._max_lag_ms = max_lag_ms
         self._lags_ms: deque[float] = deque(maxlen=self.KEPT)
         self._woken_s = time.perf_counter()
+        self._timer: asyncio.TimerHandle
         self._over = threading.Event()
 
     async def run(self) -> None:
@@ -112,14 +113,23 @@ class LoopMonitor:
             target=self._watch, args=(loop, threading.get_ident()), name="loop watch", daemon=True
         )
         watch.start()
+        self._wake_later(loop)
         try:
-            while True:
-                due_s = loop.time() + self.TICK_MS / 1000
-                await asyncio.sleep(self.TICK_MS / 1000)
-                self._woken_s = time.perf_counter()
-                self.record(max(0.0, loop.time() - due_s) * 1000)
+            await loop.create_future()
         finally:
+            self._timer.cancel()
             self._over.set()
+
+    def _wake_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        # The callback of a timer: to wake from `sleep` takes two more turns of the loop.
+        due_s = loop.time() + self.TICK_MS / 1000
+        self._timer = loop.call_at(due_s, self._wake, loop, due_s)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+        self._woken_s = time.perf_counter()
+        late_s = loop.time() - due_s
+        self._wake_later(loop)
+        self.record(max(0.0, late_s) * 1000)
 
     def record(self, lag_ms: float) -> None:
         """Take one measurement."""

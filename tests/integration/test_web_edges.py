@@ -371,17 +371,19 @@ async def test_a_bug_says_nothing_of_itself(
 async def test_a_blocked_loop_is_measured() -> None:
     metrics = Metrics()
 
-    def lag_s() -> float:
-        return metrics.registry.get_sample_value("trunkline_loop_lag_seconds_sum") or 0.0
+    def sample(name: str) -> float:
+        return metrics.registry.get_sample_value(f"trunkline_loop_lag_seconds_{name}") or 0.0
 
+    monitor = LoopMonitor(metrics)
     async with asyncio.TaskGroup() as group:
-        measuring = group.create_task(LoopMonitor(metrics).run())
+        measuring = group.create_task(monitor.run())
         await asyncio.sleep(0)
         began_s = time.thread_time()
         while time.thread_time() < began_s + 0.3:  # this is the fault
             pass
-        await until(lambda: lag_s() >= 0.15)
+        await until(lambda: sample("sum") >= 0.15 and sample("count") >= 3)
         measuring.cancel()
+    assert monitor._timer.cancelled()
 
 
 @pytest.mark.parametrize(
