@@ -159,14 +159,14 @@ async def test_no_frame_follows_the_close_frame(end: str, behind: bool) -> None:
     await until(lambda: here.messages.ended)
 
 
-async def test_the_outlet_is_closed_once_the_peer_has_vanished() -> None:
+async def test_the_frame_writer_is_closed_once_the_peer_has_vanished() -> None:
     async with both() as here:
         here.writer.transport.abort()
         await until(lambda: here.messages.ended)
         assert not here.transport.frame_writer.open
 
 
-async def test_the_outlet_is_closed_while_the_peer_is_behind() -> None:
+async def test_the_frame_writer_is_closed_while_the_peer_is_behind() -> None:
     async with both() as here:
         frame_writer, sent = here.transport.frame_writer, await fill(here)
         assert not here.transport.send(b"no room")
