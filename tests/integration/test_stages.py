@@ -97,6 +97,11 @@ TRANSCRIPTS: dict[str, Script] = {
     "vllm": answer(b'{"text": "One table, please.", "usage": null, "logprobs": null}'),
     "localai": answer(b'{"segments": [{"id": 0, "text": "x"}], "text": "One table, please."}'),
     "ollama text": answer(b"One table, please.\n", content_type="text/plain; charset=utf-8"),
+    "JSON that is called text": answer(
+        b'{"text": "One table, please."}', content_type="text/plain"
+    ),
+    "JSON that is called nothing": answer(b'{"text": "One table, please."}', content_type=""),
+    "byte order mark": answer(b'\xef\xbb\xbf{"text": "One table, please."}'),
     "comments and no blank": sse(
         ": keep-alive\n\n",
         'data:{"type":"transcript.text.done","text":"One table, please."}\n\n',
@@ -576,6 +581,13 @@ async def test_a_voice_that_takes_wav_alone_is_asked_for_it_from_then_on(
     ("script", "code"),
     [
         (answer(b"\xff\xfb\x90\x00" * 99, content_type="audio/mpeg"), "stage_invalid"),
+        # Each of them would be a burst of noise in the caller's ear.
+        (answer(b"\xff" * 8_000, content_type="audio/basic"), "stage_invalid"),
+        (answer(b"\xff" * 8_000, content_type="audio/PCMU;rate=8000"), "stage_invalid"),
+        (answer(b"<html>Sign in</html>", content_type="text/html"), "stage_invalid"),
+        (answer(b"Out of memory", content_type="text/plain; charset=utf-8"), "stage_invalid"),
+        (answer(b"RIFF\0\0\0\0WAVE", content_type="audio/wav"), "stage_invalid"),
+        (answer(b"RIFF\0\0\0", content_type="application/octet-stream"), "stage_invalid"),
         (answer(b"ID3" + bytes(99), content_type="application/octet-stream"), "stage_invalid"),
         (answer(b'{"error": "no voice"}'), "stage_failed"),
         (answer(b"", content_type="audio/pcm"), "stage_invalid"),

@@ -129,7 +129,7 @@ def content_type(response: httpx2.Response) -> str:
 def as_json(text: str) -> Mapping[str, Any]:
     """The JSON object in a text; an empty one when there is none."""
     try:
-        value = json.loads(text)
+        value = json.loads(text.removeprefix("\ufeff"))  # a byte order mark
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -31,8 +31,10 @@ _CHUNK_BYTES: Final = 9_600
 """200 ms: a long piece is cut, so that an interrupted sentence stops soon."""
 _MAX_HEADER: Final = 4_096
 _CODED: Final = frozenset(
-    {"audio/mpeg", "audio/mp3", "audio/ogg", "audio/opus", "audio/aac", "audio/flac"}
-)
+    f"audio/{kind}"
+    for kind in ("mpeg", "mp3", "mp4", "ogg", "opus", "webm", "aac", "flac", "basic", "mulaw",
+                 "x-mulaw", "pcmu", "pcma", "x-alaw")
+)  # fmt: skip
 
 
 class HttpVoice:
@@ -114,6 +116,9 @@ async def _sound(response: httpx2.Response, spec: StageSpec) -> AsyncGenerator[b
     # An MPEG frame's first bytes may also be loud samples, so here the header's word counts.
     if kind in _CODED and spec.parse == "auto":
         raise _coded(spec)
+    if kind.startswith("text/") and spec.parse == "auto":  # a proxy's page, played as samples
+        message = f"{spec.model}: {kind} came where sound was asked for (check base_url)"
+        raise StageError(message, code="stage_invalid")
     async for piece in response.aiter_bytes():
         yield piece
 
@@ -172,7 +177,8 @@ class PcmReader:
     def flush(self) -> bytes:
         """The end: what the filter holds back. Half a sample is dropped."""
         sound = b""
-        if self._format is None and self._rest and self._spec.parse != "wav":
+        headed = self._spec.parse == "wav" or self._rest[:4] == b"RIFF"
+        if self._format is None and self._rest and not headed:
             data, self._rest = self._rest, b""  # too short to tell: raw
             self._set(self._raw_rate_hz, 1)
             sound = self._samples(data)

@@ -124,9 +124,9 @@ class HttpTranscriber:
             if spec.parse == "sse" or (spec.parse == "auto" and kind == "text/event-stream"):
                 return await _streamed(sse_data(response), spec)
             body = (await whole(response)).decode(errors="replace")
-            if kind == "text/plain":
-                return body.strip()
             text = as_json(body).get("text")
+            if kind == "text/plain" and not as_json(body):
+                text = body  # some call JSON plain text, too
             if not isinstance(text, str):
                 raise StageError(f"{spec.model}: no text in the answer", code="stage_invalid")
             return text.strip()
