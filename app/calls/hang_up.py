@@ -138,7 +138,8 @@ async def _hang_up(
             await carrier.hang_up(carrier_call_id)
     except (CarrierError, TimeoutError) as error:
         # The markup behind the stream ends the call once the socket is closed.
-        logger.warning("carrier did not hang up", extra={"code": getattr(error, "code", "timeout")})
+        facts = {"code": getattr(error, "code", "timeout"), "reason": str(error) or "no answer"}
+        logger.warning("carrier did not hang up", extra=facts)
         return False
     return True
 

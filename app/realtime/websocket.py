@@ -441,6 +441,8 @@ _UNAVAILABLE: Final = (
 def _unavailable(error: Exception) -> VoiceUnavailable:
     """No websocket, and no HTTP answer that would say why. The message holds no peer's text."""
     code, message = next(each[1:] for each in _UNAVAILABLE if isinstance(error, each[0]))
+    if isinstance(error, ssl.SSLCertVerificationError):  # OpenSSL's words: expired, self-signed
+        message = f"the certificate of the model's host is not valid: {error.verify_message}"
     return VoiceUnavailable(message, code=code)
 
 

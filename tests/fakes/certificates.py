@@ -26,11 +26,11 @@ class Authority:
         own = self._signed(self._name, self._key, (limits, True))
         self.file.write_bytes(own.public_bytes(serialization.Encoding.PEM))
 
-    def server(self, *names: str) -> ssl.SSLContext:
-        """TLS of a server with these host names."""
+    def server(self, *names: str, days: float = 1) -> ssl.SSLContext:
+        """TLS of a server with these host names, good for so many days; below 0 it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-        made = self._signed(_named(names[0]), key, (alternatives, False))
+        made = self._signed(_named(names[0]), key, (alternatives, False), days)
         path = self._folder / f"{names[0]}.pem"
         path.write_bytes(
             key.private_bytes(
@@ -49,6 +49,7 @@ class Authority:
         name: x509.Name,
         key: ec.EllipticCurvePrivateKey,
         extension: tuple[x509.ExtensionType, bool],
+        days: float = 1,
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         own, theirs = self._key.public_key(), key.public_key()
@@ -60,7 +61,7 @@ class Authority:
             .public_key(theirs)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_after(now + timedelta(days=days))
             .add_extension(extension[0], critical=extension[1])
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(theirs), critical=False)
             .add_extension(issuer, critical=False)

@@ -194,6 +194,24 @@ async def test_only_the_authority_of_the_file_is_trusted(
         assert server.asked
 
 
+@pytest.mark.parametrize("client", [voice_model, mcp_server, twilio], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    ("name", "days", "reason"),
+    [
+        ("localhost", -0.5, "certificate has expired"),
+        ("another.test", 1, "Hostname mismatch"),
+    ],
+)
+async def test_a_certificate_that_is_not_valid_is_told_with_the_reason(
+    client: Knock, name: str, days: float, reason: str, authority: Authority
+) -> None:
+    use_network(Network(ca_file=authority.file))
+    async with service(authority.server(name, days=days)) as server:
+        with pytest.raises(AppError, match=reason):
+            await client(f"https://localhost:{server.port}")
+        assert server.asked == []
+
+
 @every_client
 async def test_the_proxy_of_the_settings_is_gone_through(
     client: Knock, authority: Authority, certified: ssl.SSLContext

@@ -182,6 +182,8 @@ def _unreached(error: httpx2.TransportError) -> str:
     """The failure to send that message in words."""
     inner: BaseException | None = error
     while inner is not None:
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"It cannot be reached: its certificate is not valid ({inner.verify_message})."
         if isinstance(inner, ssl.SSLError):
             return "It cannot be reached: its certificate is not accepted."
         if isinstance(inner, OSError) and inner.errno:

@@ -95,6 +95,9 @@ def network_failure(error: OSError) -> CarrierUnavailable:
         # here: this module touches no socket.
         if isinstance(cause, ConnectionRefusedError) or type(cause).__name__ == "gaierror":
             return CarrierUnavailable("Twilio cannot be reached", code="unreachable")
+        if (invalid := getattr(cause, "verify_message", "")) and isinstance(invalid, str):
+            text = f"Twilio's certificate is not valid: {invalid}"
+            return CarrierUnavailable(text, code="unreachable")
         if isinstance(cause, TimeoutError):
             return CarrierUnavailable("Twilio did not answer in time", code="timeout")
         cause, seen = _inner(cause), seen + 1
