@@ -115,7 +115,6 @@ _THROTTLED_INFO: Final = frozenset(
         "carrier message differs from the protocol",
         "carrier messages were lost or repeated",
         "model event differs from the protocol",
-        "voice connection was lost, reconnecting",
     }
 )
 
