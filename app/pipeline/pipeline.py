@@ -29,7 +29,7 @@ from app.engine.stages.base import SpeechToText, TextToSpeech
 from app.engine.stages.fallback import Recognizers, Voices
 from app.engine.stages.markdown import SpokenPieces
 from app.engine.turns import CallerInput, TurnAudio, TurnClosed, TurnOpened
-from app.errors import AppError
+from app.errors import AppError, ConfigError
 from app.pipeline.events import (
     VoiceStreamEvent,
     VoiceStreamEventAudio,
@@ -97,7 +97,16 @@ class VoicePipeline:
             openai_server(STT_MODEL, NO_SPEECH)
 
     async def run(self, audio: AudioInput | StreamedAudioInput) -> StreamedAudioResult:
-        """Begin to answer; the work goes on while `stream` of the result is read."""
+        """Begin to answer; the work goes on while `stream` of the result is read.
+
+        Raises:
+            ConfigError: `audio` is something else.
+        """
+        if not isinstance(audio, AudioInput | StreamedAudioInput):
+            raise ConfigError(
+                f"run takes an AudioInput or a StreamedAudioInput, and not {type(audio).__name__}: "
+                "AudioInput.from_wav(content) makes one of a WAV file"
+            )
         return StreamedAudioResult(self, audio)
 
     @asynccontextmanager

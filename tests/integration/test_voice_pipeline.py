@@ -136,6 +136,12 @@ async def test_one_turn_is_answered_between_its_marks() -> None:
     assert events[1].data.dtype == np.int16 and events[1].data.ndim == 1
 
 
+@pytest.mark.parametrize("sound", [None, b"RIFF", "hours.wav"])
+async def test_what_is_no_sound_is_refused_with_the_remedy(sound: Any) -> None:
+    with pytest.raises(ConfigError, match="from_wav"):
+        await VoicePipeline(SimpleWorkflow(str), CountingTranscriber(), ToneVoice()).run(sound)
+
+
 async def test_turns_of_a_stream_are_answered_in_order_and_the_last_is_not_lost() -> None:
     said, pause = speech(400, 24_000), quiet(800, 24_000)
     stt, tts = CountingTranscriber(), ToneVoice()

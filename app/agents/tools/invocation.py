@@ -202,15 +202,15 @@ async def _run(tool: Tool, context: ToolContext, arguments: Mapping[str, Any]) -
 def _rendered(tool: Tool, value: Any) -> str:
     try:
         return render_output(value, tool.max_output_chars)
-    except ToolError:
-        raise
     except Exception as error:
-        _report("tool result failed", tool, error)
+        _report("tool result failed", tool, error, returned=type(value).__name__)
+        if isinstance(error, ToolError):
+            raise
         raise ToolFailed(_NOT_JSON, code="tool_output_invalid") from error
 
 
-def _report(message: str, tool: Tool, error: BaseException) -> None:
-    if isinstance(error, FunctionFailed) and error.__cause__ is not None:
+def _report(message: str, tool: Tool, error: BaseException, **facts: str) -> None:
+    if isinstance(error, FunctionFailed | ToolError) and error.__cause__ is not None:
         error = error.__cause__
     logger.warning(
         message,
@@ -218,6 +218,7 @@ def _report(message: str, tool: Tool, error: BaseException) -> None:
             "tool": tool.name,
             "error_type": type(error).__name__,
             "raised_at": _place(error.__traceback__),
+            **facts,
             "pii.detail": str(error)[:_MAX_MESSAGE_CHARS],
         },
     )

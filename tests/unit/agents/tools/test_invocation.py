@@ -183,9 +183,13 @@ async def test_a_result_cannot_end_the_process() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), itertools.count(), float("nan"), {(1, 2): 3}, Late()])
-async def test_a_result_that_is_not_json_is_an_error_and_not_a_crash(value: Any) -> None:
+async def test_a_result_that_is_not_json_is_an_error_and_not_a_crash(
+    value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = await only(tool_that([value]))
     assert answer.error == "tool_output_invalid"
+    [record] = [one for one in caplog.records if one.message == "tool result failed"]
+    assert vars(record)["returned"] == "list"
 
 
 async def test_a_result_that_contains_itself_is_an_error_and_not_a_crash() -> None:
