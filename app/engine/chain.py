@@ -85,11 +85,11 @@ class _Reply:
         began_s = self._loop.time()
         async with aclosing(self._model.stream(self._generate.request)) as pieces:
             async for piece in pieces:
-                self._note("llm", began_s)
                 if isinstance(piece, Words):
+                    self._note("llm", began_s)
                     await self._reports.words(piece.text)
                 else:
-                    await self._keep(piece)
+                    await self._keep(piece, began_s)
         await self._reports.done(self._calls, self._stages)
 
     async def write_and_speak(self, filler: str, filler_after_s: float) -> None:
@@ -108,10 +108,10 @@ class _Reply:
         splitter = SpokenPieces()
         async with aclosing(self._model.stream(self._generate.request)) as pieces:
             async for piece in pieces:
-                self._note("llm", began_s)
                 if not isinstance(piece, Words):
-                    await self._keep(piece)
+                    await self._keep(piece, began_s)
                     continue
+                self._note("llm", began_s)
                 for sentence in splitter.push(piece.text):
                     await sentences.put(sentence)
         for sentence in splitter.flush():
@@ -149,8 +149,9 @@ class _Reply:
                 self._note("tts", began_s)
                 await self._reports.sound(chunk)
 
-    async def _keep(self, piece: ToolCall | TextUsage) -> None:
+    async def _keep(self, piece: ToolCall | TextUsage, began_s: float) -> None:
         if isinstance(piece, ToolCall):
+            self._note("llm", began_s)
             self._calls.append(piece)
         else:
             # At once: the caller may interrupt what is still to be spoken.

@@ -21,7 +21,7 @@ from app.engine.actions import Action, Generate, Send, Speak, StopSpeaking
 from app.engine.base import Reply, ToolUse
 from app.engine.items import Conversation, Span
 from app.engine.prompts import CallerTurn, Prompt, ToolOutput, TypedText
-from app.engine.stages.base import TextRequest, TextUsage, ToolCall
+from app.engine.stages.base import AnswerUsage, TextRequest, TextUsage, ToolCall
 from app.realtime.events import (
     AudioDelta,
     AudioDone,
@@ -132,7 +132,7 @@ class LiveResponse:
         """The text as the model wrote it."""
         self._spans: list[Span] = []
         self._request: TextRequest | None = None
-        self._usage: TextUsage | None = None
+        self._usage = AnswerUsage()
         self._stages: Mapping[str, str] = {}
         self._tools: tuple[ToolUse | ToolCall, ...] = ()
         self._output: list[Item] = []
@@ -181,7 +181,7 @@ class LiveResponse:
 
     def on_used(self, usage: TextUsage) -> None:
         """The text model has told its usage."""
-        self._usage = usage
+        self._usage.add(usage)
 
     def on_generated(self, calls: Sequence[ToolCall], stages: Mapping[str, str]) -> list[Action]:
         """The model has written all, and all of it was spoken: make the calls, be done."""
@@ -388,12 +388,10 @@ class LiveResponse:
 
     def _written_for(self, status: ResponseStatus) -> TextUsage:
         """The text model's usage for this response: nothing where it was not asked, or refused."""
-        if self._usage is not None:
-            return self._usage
-        refused = status is ResponseStatus.FAILED and not self._written
-        if self._request is None or refused:
+        if self._request is None:
             return TextUsage()
-        return TextUsage.estimate(self._request, self._written)
+        refused = status is ResponseStatus.FAILED and not self._written
+        return self._usage.total(self._request, self._written, billed=not refused)
 
 
 class _Sound:

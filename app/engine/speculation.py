@@ -14,7 +14,7 @@ from typing import Final
 
 from app.engine.actions import Generate
 from app.engine.chain import Chain, Reports
-from app.engine.stages.base import TextUsage, ToolCall
+from app.engine.stages.base import AnswerUsage, TextUsage, ToolCall
 from app.errors import VoiceUnavailable
 
 __all__ = ["Speculation"]
@@ -45,12 +45,10 @@ class Speculation:
     @property
     def usage(self) -> TextUsage:
         """The text model's usage so far, estimated where no server has told it."""
-        held = self._held
-        if held.usage is not None:
-            return held.usage
+        written = self._held.written
         # A request that failed before its first word is not billed.
-        billed = self._asked and (held.written or not self._failed)
-        return TextUsage.estimate(self._generate.request, held.written) if billed else TextUsage()
+        billed = self._asked and bool(written or not self._failed)
+        return self._held.usage.total(self._generate.request, written, billed=billed)
 
     async def run(self) -> VoiceUnavailable | None:
         """Make the reply, and hold it back until `release`; the failure that ended it, if any."""
@@ -74,7 +72,7 @@ class _Held:
         self._waiting: list[Callable[[Reports], Awaitable[None]]] = []
         self._bytes = 0
         self.written = ""
-        self.usage: TextUsage | None = None
+        self.usage = AnswerUsage()
         self._reports: Reports | None = None
         self._released = asyncio.Event()
 
@@ -87,7 +85,7 @@ class _Held:
         await self._pass(lambda reports: reports.spoken(text, written))
 
     async def used(self, usage: TextUsage) -> None:
-        self.usage = usage
+        self.usage.add(usage)
         await self._pass(lambda reports: reports.used(usage))
 
     async def sound(self, pcm16: bytes) -> None:

@@ -232,7 +232,7 @@ async def test_a_caller_is_answered_while_the_first_server_of_each_stage_is_sile
         await said(app, call, "We are open until five.")
         await call.hear(ms=300)
         await call.hang_up()
-        await app.ended(call)
+        summary = await app.ended(call)
         sound = [len(a.body) for a in server.asked if a.target.endswith("/transcriptions")]
         refused = [len(a.body) for a in dead.asked if a.target.endswith("/transcriptions")]
         efforts = [
@@ -242,6 +242,7 @@ async def test_a_caller_is_answered_while_the_first_server_of_each_stage_is_sile
         ]
         dead.let_go()
     assert caller.text == "Are you open?"
+    assert summary.usage.estimated_responses == 1  # the silent text model has the question
     assert efforts == ["effort-of-m0", "effort-of-m1"]
     assert sound == refused  # all of the turn went to the one that took over
     switched = [r for r in caplog.records if r.message == "stage switched"]

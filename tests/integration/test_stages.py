@@ -644,7 +644,11 @@ async def test_a_text_model_is_replaced_before_its_first_word_and_not_behind_it(
                     await read(models)
                 assert not good.asked
             else:
-                assert text(await read(models)) == said
+                pieces = await read(models)
+                assert text(pieces) == said
+                used = [piece for piece in pieces if isinstance(piece, TextUsage)]
+                # One that is late has the question, and bills it; one that refuses it does not.
+                assert [usage.estimated for usage in used] == [True, False][script is not silent :]
 
 
 async def test_a_voice_that_is_cut_off_is_continued_by_the_next_one(http: StreamingHttp) -> None:

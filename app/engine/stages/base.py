@@ -17,6 +17,7 @@ from app.engine.base import Hearing
 from app.errors import VoiceUnavailable
 
 __all__ = [
+    "AnswerUsage",
     "LanguageHints",
     "Message",
     "SpeechToText",
@@ -190,6 +191,26 @@ class TextUsage:
         )
 
 
+class AnswerUsage:
+    """The usage of one answer as it becomes known."""
+
+    def __init__(self) -> None:
+        self._told: TextUsage | None = None
+        self._besides = TextUsage()
+
+    def add(self, usage: TextUsage) -> None:
+        """Take what its server tells, or an estimate of a request that another one answered."""
+        if usage.estimated:
+            self._besides += usage
+        else:
+            self._told = usage
+
+    def total(self, request: TextRequest, written: str, *, billed: bool) -> TextUsage:
+        """All of it; where its server tells nothing, an estimate, if it is `billed` at all."""
+        guess = TextUsage.estimate(request, written) if billed else TextUsage()
+        return self._besides + (guess if self._told is None else self._told)
+
+
 TextPiece = Words | ToolCall | TextUsage
 
 
@@ -220,8 +241,9 @@ class TextModel(Protocol):
     def name(self) -> str: ...
 
     def stream(self, request: TextRequest) -> AsyncGenerator[TextPiece, None]:
-        """Yield words as they come and each tool call once it is whole.
+        """Yield words as they come, each tool call once it is whole, and the usage.
 
+        An estimated usage is that of a request that another server answers in its place.
         Closing the generator early ends the request.
 
         Raises:

@@ -22,6 +22,7 @@ from app.engine.stages.base import (
     TextPiece,
     TextRequest,
     TextToSpeech,
+    TextUsage,
     transcribe_turn,
 )
 from app.engine.stages.sentences import has_words, sentences_of
@@ -217,6 +218,7 @@ class TextModels:
                 return
             except TimeoutError:
                 error: VoiceUnavailable = self._fallback.late(server)
+                yield TextUsage.estimate(request, "")  # it has the request, and bills it
             except VoiceUnavailable as failed:
                 error = failed
             self._fallback.failed(server, error, () if begun else others)
