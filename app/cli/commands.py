@@ -11,11 +11,13 @@ import gc
 import logging
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -236,9 +238,21 @@ def console(
     try:
         if end_logins:
             echo(f"ended logins: {logins.close()}", err=True)
-        typer.echo(f"{own_url(settings.server)}/console#login={logins.make_link()}")
+        url = own_url(settings.server)
+        typer.echo(f"{url}/console#login={logins.make_link()}")
+        if not _listens(url):
+            echo(f"no server answers at {url} yet: start it with `{command()} serve`", err=True)
     except (ConfigError, OSError) as error:
         fail(f"logins cannot be kept: {error}", EXIT_FAILED)
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _written_agents(path: str | None) -> WrittenAgents:

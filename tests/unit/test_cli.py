@@ -6,6 +6,7 @@ import ast
 import io
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -376,3 +377,15 @@ def test_no_option_is_so_wide_that_its_help_breaks_it_at_80_columns() -> None:
     }
     assert len(widths) > 40
     assert {name: width for name, width in widths.items() if width > 24} == {}
+
+
+def test_a_link_to_a_server_that_does_not_run_says_how_to_start_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        text = f"server: {{port: {listening.getsockname()[1]}}}\nstate_dir: state\n"
+        command = ["console", "--config", config_file(tmp_path, text)]
+        running = runner.invoke(cli.app, command)
+    gone = runner.invoke(cli.app, command)
+    assert (running.exit_code, gone.exit_code) == (0, 0)
+    assert "#login=" in running.stdout and "#login=" in gone.stdout
+    assert running.stderr == ""
+    assert "no server answers" in gone.stderr and "serve`" in gone.stderr
