@@ -57,6 +57,7 @@ from app.settings import (
     development_token_path,
     is_loopback,
     masked,
+    open_files,
 )
 from app.settings.reader.secrets import hide_secrets
 
@@ -163,7 +164,7 @@ def serve(
         def announce(bound: int) -> None:
             here = _with_address(settings, None, bound)
             options = _demo_options(config, configured, here)
-            shown = banner(here, demo_options=options, open_files=_open_files())
+            shown = banner(here, demo_options=options, open_files=open_files())
             show(wrapped(shown, sys.stdout))
             # Not before: of a start that fails, nobody would see it.
             token = _first_key(settings)
@@ -305,15 +306,6 @@ def _with_address(settings: Settings, host: str | None, port: int | None) -> Set
     update = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     server = settings.server.model_copy(update=update)
     return settings.model_copy(update={"server": server})
-
-
-def _open_files() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows, which has no such limit
-        return None
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _demo_options(config: Path, configured: Settings, running: Settings) -> str:

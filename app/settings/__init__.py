@@ -15,6 +15,7 @@ from app.settings.deployment import (
     check_deployment,
     development_token_path,
     needed_open_files,
+    open_files,
     state_dir_problem,
 )
 from app.settings.gateway import (
@@ -109,5 +110,6 @@ __all__ = [
     "named_functions",
     "needed_open_files",
     "notices",
+    "open_files",
     "state_dir_problem",
 ]

@@ -150,6 +150,16 @@ def needed_open_files(settings: Settings) -> int:
     return 4 * settings.limits.max_calls + 200
 
 
+def open_files() -> int | None:
+    """The number of file handles that the system allows this process; None without a limit."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def development_token_path(settings: Settings) -> Path:
     """The file of the development auth token; `make demo` reads it."""
     return settings.state_dir / "development_token"

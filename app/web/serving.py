@@ -18,11 +18,13 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
+from app.settings import open_files
 from app.web.listener import BACKLOG, bind
 from app.web.realtime import MAX_MESSAGE_BYTES, REALTIME_PATH
 from app.web.socket_passing import SocketPassing, with_socket_passing
@@ -279,6 +281,18 @@ def _lasting(
     return loop
 
 
+def _limits(descriptors: int | None) -> SocketLimits:
+    """Idle sockets leave most descriptors to calls, however few the system allows."""
+    limits = SocketLimits(message_bytes_by_path={REALTIME_PATH: MAX_MESSAGE_BYTES})
+    if descriptors is None:
+        return limits
+    return replace(
+        limits,
+        waiting_sockets=min(limits.waiting_sockets, max(1, descriptors // 4)),
+        known_sockets=min(limits.known_sockets, max(1, descriptors // 8)),
+    )
+
+
 def make_server(  # noqa: PLR0913 - the means of one server, by their names
     app: Callable[..., Any],
     *,
@@ -299,7 +313,7 @@ def make_server(  # noqa: PLR0913 - the means of one server, by their names
     Raises:
         ConfigError: the address cannot be bound.
     """
-    limits = limits or SocketLimits(message_bytes_by_path={REALTIME_PATH: MAX_MESSAGE_BYTES})
+    limits = limits or _limits(open_files())
     counts = SocketCounts()
     http, websocket = guarded_protocols(limits, counts)
     if socket_passing is not None:

@@ -361,6 +361,18 @@ async def test_a_flood_of_idle_strangers_cuts_its_own_oldest_and_no_connection_o
         _close([*kept, *strangers, late])
 
 
+async def test_a_flood_of_idle_strangers_leaves_descriptors_to_calls_where_there_are_few() -> None:
+    # What five calls need by `needed_open_files`; the sockets of a call come on top of the flood.
+    async with remote(open_files=220) as server:
+        strangers = []
+        for _ in range(300):
+            strangers += await _connections(server, 1)
+            assert await _ask(strangers[-1], HEALTH) == 200
+        async with server.call() as stream:
+            await echo(stream, 2)
+        _close(strangers)
+
+
 async def test_an_early_answer_leaves_no_socket_without_an_end() -> None:
     async with remote(idle_s=1) as server:
         idle = await asyncio.open_connection("127.0.0.1", server.port)

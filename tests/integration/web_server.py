@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -305,7 +306,9 @@ def build(
 def main() -> None:
     """Serve until a signal comes, with the limits of the first argument."""
     given: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
-    site = build(limits=SocketLimits(**given), own_signals=True)
+    if open_files := given.pop("open_files", None):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+    site = build(limits=SocketLimits(**given) if given else None, own_signals=True)
 
     @site.app.get("/guard")
     async def guard() -> dict[str, int]:
