@@ -21,7 +21,7 @@ from app.engine.assembly import missing_parts
 from app.main import GC_THRESHOLDS
 from app.settings.reader.variables import FROM_VARIABLES
 from tests.fakes.clock import OwnTime
-from tests.fakes.covered import measure_speech
+from tests.fakes.covered import measure
 from tests.fakes.shared_parts import share_parts
 from tests.fakes.stress import EXAMPLES
 from tests.fakes.waiting import until
@@ -30,7 +30,7 @@ TESTS = Path(__file__).parent
 
 OwnTime().install()
 share_parts()
-measure_speech()
+measure()
 gc.disable()  # until all tests are collected: see below
 
 for name in re.findall(r"\$\{(\w+)", " ".join(FROM_VARIABLES.values())):

@@ -89,8 +89,7 @@ async def _kill_again_and_again(voice_url: str, folder: Path, seed: int) -> None
         await until(lambda: not _open(database))
         await _check(database, answered)
     finally:
-        server.kill()
-        await server.wait()
+        await server.end()
 
 
 def _configured(folder: Path, voice_url: str) -> Path:

@@ -37,7 +37,7 @@ from typing import Any, Final
 import httpcore2
 
 import app
-from tests.fakes.covered import VARIABLE, measure_speech
+from tests.fakes.covered import VARIABLE, measure
 from tests.fakes.shared_parts import share_parts
 
 __all__ = ["KEPT", "ForkedProcess", "start_forked"]
@@ -52,6 +52,9 @@ IMPORTED: Final = (
 """Modules that programs need and that take long to import, besides all of `app`."""
 LEFT_OUT: Final = {"app.tracing"}
 """Modules that a program imports itself, since a package of theirs may be missing."""
+COUNTED: Final = signal.SIGUSR1
+"""Ends a process that coverage counts, as SIGKILL does, but not before its counts are written."""
+TO_COUNT_S: Final = 10.0
 KEPT: Final[set[int]] = set()
 """Descriptors that stay open until this process ends; none of them is a test's."""
 _RUN: Final = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
@@ -109,6 +112,16 @@ class ForkedProcess(asyncio.Protocol):
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+    async def end(self) -> None:
+        """End it at once and wait for it; what coverage counts there is written down first."""
+        if VARIABLE in os.environ:
+            self.send_signal(COUNTED)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TO_COUNT_S):
+                    await self.wait()
+        self.kill()
+        await self.wait()
 
     async def wait(self) -> int:
         """Wait for its end; the exit code, or the signal's number below zero."""
@@ -233,7 +246,7 @@ def _fork_on_request(path: str) -> str:
     for module in (*sorted(modules), *IMPORTED):
         importlib.import_module(module)
     share_parts()
-    measure_speech()
+    measure()
     _build_a_server()
     gc.collect()
     gc.freeze()
@@ -319,7 +332,8 @@ def _become(request: bytes, descriptors: list[int]) -> str:
         os.close(descriptor)
     module, arguments, cwd, environment = json.loads(request)
     os.chdir(cwd)
-    measured = _measured()
+    if measured := _measured():
+        signal.signal(COUNTED, lambda number, frame: os._exit(1))
     os.environ.clear()
     os.environ.update(environment | measured)
     sys.path[:1] = ["", str(ROOT)]

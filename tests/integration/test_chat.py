@@ -101,9 +101,7 @@ async def terminal(folder: Path, *options: str) -> AsyncIterator[Terminal]:
     try:
         yield shown
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await process.end()
         asyncio.get_running_loop().remove_reader(master)
         os.close(master)
 

@@ -95,9 +95,7 @@ async def served(
             await _until_ready(server)
             yield server
         finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+            await process.end()
 
 
 async def _read(stream: asyncio.StreamReader, lines: list[str]) -> None:

@@ -126,9 +126,7 @@ async def remote(**limits: int) -> AsyncIterator[Remote]:
             await _until(lambda: _alive(server))
             yield server
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        await process.end()
 
 
 async def _until(so: Callable[[], Awaitable[bool]]) -> None:

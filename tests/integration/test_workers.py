@@ -55,8 +55,7 @@ async def workers(
         finally:
             # Workers without a supervisor would let their calls finish, and the test wait for it.
             left = processes(server)
-            if server.process.returncode is None:
-                server.process.kill()
+            await server.process.end()
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
