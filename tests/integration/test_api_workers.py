@@ -134,6 +134,7 @@ async def test_any_worker_opens_a_call_of_another_to_a_supervisor(shared: Shared
                     origin=Origin(server.url),
                     subprotocols=[Subprotocol(given[name]) for name in ("protocol", "ticket")],
                     proxy=None,
+                    max_queue=None,
                 )
                 async with opening as opened:
                     await Page(opened).until(lambda page: page.heard["caller"])

@@ -55,6 +55,7 @@ def page(
         origin=Origin(app.url if origin == "" else origin) if origin is not None else None,
         subprotocols=[Subprotocol(TICKET_PROTOCOL), Subprotocol(ticket)],
         proxy=None,
+        max_queue=None,  # else what nobody reads stands before the end, for ten seconds
         sock=sock,
     )
 

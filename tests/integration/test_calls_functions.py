@@ -24,6 +24,7 @@ from app.agents.tools.tool import tool
 from app.calls.route import Diversion, Route
 from app.carrier.base import IncomingCall
 from app.events import AgentSaid, EndReason, Party, TaskAnswered, TaskStarted, ToolRan
+from app.realtime.events import SessionConfig, Transcription
 from tests.fakes.carrier import FakeCall, FakeTwilio
 from tests.fakes.voice import Reply, ScriptedVoiceServer
 from tests.fakes.web_service import Asked, WebService, answer
@@ -101,6 +102,10 @@ def awaiting(fault: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+TRANSCRIBED: Final = SessionConfig(transcription=Transcription(model="any"))
+"""Else the agent's lines wait for three seconds for words of the caller that never come."""
+
+
 def reception(name: str, place: str, fault: Callable[..., Any]) -> Agent:
     """An agent with a function in one place that does something odd."""
     options: dict[str, Any] = {}
@@ -129,7 +134,7 @@ def reception(name: str, place: str, fault: Callable[..., Any]) -> Agent:
         options["handoffs"] = (HandoffTo(agent="billing", on_handoff=fault, tool_name="act"),)
         del options["tools"]
     written = fault if place == "instructions" else "Be brief."
-    return Agent(name=name, instructions=written, **options)
+    return Agent(name=name, instructions=written, session=TRANSCRIBED, **options)
 
 
 def answer_by_number(app: App, numbers: Mapping[str, Agent]) -> None:
@@ -162,7 +167,10 @@ FAULTS: Final[dict[str, Sequence[Callable[..., Any]]]] = {
 
 async def test_a_function_that_ends_in_no_ordinary_way_costs_at_most_its_call() -> None:
     each = [(place, fault) for place, faults in FAULTS.items() for fault in faults]
-    written = [Agent(name=name, instructions="Be brief.") for name in ("reception", "billing")]
+    written = [
+        Agent(name=name, instructions="Be brief.", session=TRANSCRIBED)
+        for name in ("reception", "billing")
+    ]
     written += [reception(f"agent{at}", *one) for at, one in enumerate(each)]
     numbers = {f"+1500555{at:04}": agent for at, agent in enumerate(written[2:])}
     replies = [Reply(text="Hello.", audio_ms=200), Reply(text="Act.", tool=("act", "{}"))]
@@ -192,7 +200,7 @@ async def test_two_seconds_of_computing_end_no_other_call() -> None:
     replies = [Reply(text="Hello.", audio_ms=200), Reply(text="Act.", tool=("act", "{}"))]
     replies.append(Reply(text="Done."))
     voice = ScriptedVoiceServer(replies=replies, heard=["Go."])
-    written = [Agent(name="reception", instructions="Be brief.")]
+    written = [Agent(name="reception", instructions="Be brief.", session=TRANSCRIBED)]
     written += [
         reception("one", "a tool", computing(2)),
         reception("two", "a tool in a thread", computing(0.5)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -101,6 +102,7 @@ async def test_a_speech_part_that_hangs_is_named_and_keeps_nobody_in_silence(par
             async with time_limit():
                 while (ready := await app.get("/readyz")).json()["degraded"] != codes:
                     assert ready.status_code == 200
+                    await asyncio.sleep(0.05)
 
         async with app.twilio(1.0) as twilio:
             await until_degraded([])
