@@ -220,6 +220,10 @@ class Server(uvicorn.Server):
         except TimeoutError:
             logger.warning("shutdown hooks took too long")
 
+    def leave_signals(self) -> None:
+        """Take no signals: the program around the server does. Before it serves."""
+        self._own_signals = False
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """As uvicorn's, but a drained process has ended well: no signal is raised again."""
@@ -351,8 +355,13 @@ def make_server(  # noqa: PLR0913 - the means of one server, by their names
 
 
 @contextlib.asynccontextmanager
-async def running(server: Server) -> AsyncIterator[Server]:
-    """Serve in the running loop for as long as the block lasts, then drain."""
+async def running(server: Server, *, own_signals: bool = True) -> AsyncIterator[Server]:
+    """Serve in the running loop for as long as the block lasts, then drain.
+
+    Without `own_signals` a signal ends the block, as in any program, and not the server alone.
+    """
+    if not own_signals:
+        server.leave_signals()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(server.serve())
         started = group.create_task(server.ready.wait())

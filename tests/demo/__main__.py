@@ -42,6 +42,8 @@ def main() -> int:
         except AppError as error:
             console.print(f"[red]{escape(error.message)}[/]", highlight=False, soft_wrap=True)
             return 1
+        except KeyboardInterrupt:
+            return 130
         _print_event(shown, console)
         good = good and shown.ok
     return 0 if good else 1

@@ -84,7 +84,7 @@ async def run_demo(
                 },
             )
             built = build(settings)
-            await stack.enter_async_context(running(built.server))
+            await stack.enter_async_context(running(built.server, own_signals=False))
             url = f"http://127.0.0.1:{built.server.port}"
             caller = Caller(
                 call_id="CA" + secrets.token_hex(16),

@@ -30,6 +30,7 @@ from app.events import (
     DisclosureHeard,
     ToolRan,
 )
+from app.installation import command
 from tests.demo.callees import CALLEES, Callee, play
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import until
@@ -173,12 +174,14 @@ def main() -> int:
     except AppError as error:
         console.print(Text(error.message, "red"))
         return 1
+    except KeyboardInterrupt:
+        return 130
     console.rule(Text("kept", "bold"))
     for one in shown:
         mark = Text("as expected  " if one.ok else "NOT expected ", "green" if one.ok else "red")
         console.print(mark, Text(f"{one.callee.name}: {' '.join(one.outcome)}"), sep="")
-        command = f"trunkline calls explain {one.call_id} --database --config {FOLDER}/config.yaml"
-        console.print(f"  {command}", soft_wrap=True)
+        told = f"{command()} calls explain {one.call_id} --database --config {FOLDER}/config.yaml"
+        console.print(f"  {told}", soft_wrap=True)
     return 0 if all(one.ok and one.call_id in one.explained for one in shown) else 1
 
 

@@ -76,7 +76,7 @@ async def run_demo(printer: CallPrinter, out: Path, state_dir: Path, clock: Cloc
         config.write_text(CONFIG.format(state=state_dir, url=f"{stages.url}/v1"))
         settings = load(config, {})
         built = build(settings)
-        await stack.enter_async_context(running(built.server))
+        await stack.enter_async_context(running(built.server, own_signals=False))
         url = f"http://127.0.0.1:{built.server.port}"
         credentials = carrier_credentials(settings)
         caller = Caller(
@@ -117,6 +117,8 @@ def main() -> int:
     except AppError as error:
         console.print(f"[red]{escape(error.message)}[/]", highlight=False, soft_wrap=True)
         return 1
+    except KeyboardInterrupt:
+        return 130
     console.print()
     print_report(shown.report, console)
     console.print("\n[bold]Stages, to the first answer of each[/]")

@@ -146,7 +146,7 @@ async def trunkline(
         if policy is not None:
             _change_policy(built.switchboard, policy)
         failure: BaseException | None = None
-        async with running(built.server):
+        async with running(built.server, own_signals=False):
             try:
                 app = App(built, settings, voice)
                 yield app
