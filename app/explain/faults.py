@@ -159,6 +159,10 @@ _VOICE: Final[Mapping[str, tuple[str, str]]] = {
         "A server of the pipeline answered with something that cannot be used.",
         "docs/pipeline.md says what is understood; the log has the reason in `reply not made`.",
     ),
+    "stage_empty": (
+        "The text model of the pipeline answered without a word.",
+        "Raise max_output_tokens if it thinks first, or name a second server in pipeline.llm.",
+    ),
     **dict.fromkeys(
         ("stage_busy", "stage_cut", "stage_failed", "stage_timeout"),
         (

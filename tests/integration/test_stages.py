@@ -651,6 +651,70 @@ async def test_a_text_model_is_replaced_before_its_first_word_and_not_behind_it(
                 assert [usage.estimated for usage in used] == [True, False][script is not silent :]
 
 
+EMPTY: dict[str, tuple[type[ChatCompletions | Responses], Script]] = {
+    "no words": (ChatCompletions, chat_stream()),
+    "the end alone": (ChatCompletions, sse("data: [DONE]\n\n")),
+    "blanks": (ChatCompletions, chat_stream(" ", "\n\n")),
+    "blanks for ever": (
+        Responses,
+        sse(*[{"type": "response.output_text.delta", "delta": " "}] * 2_000, pause_s=0.02),
+    ),
+    "usage before blanks": (
+        ChatCompletions,
+        sse(*chat_events()[-1:], *chat_events(" ", usage=None), "data: [DONE]\n\n"),
+    ),
+    "thoughts": (ChatCompletions, chat_stream("<think>", "Well.", "</think>", "\n")),
+    "no content": (ChatCompletions, answer(b'{"choices": [{"message": {"content": null}}]}')),
+    "no output": (Responses, sse({"type": "response.completed", "response": {"output": []}})),
+    "empty output": (Responses, answer(b'{"output": []}')),
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+async def test_a_text_model_that_answers_nothing_is_replaced(
+    kind: str, http: StreamingHttp, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, script = EMPTY[kind]
+    good_script = sse(
+        {"type": "response.output_text.delta", "delta": "Fine."},
+        {"type": "response.completed", "response": {}},
+    )
+    script_of = {ChatCompletions: chat_stream("Fine."), Responses: good_script}
+    async with WebService(script) as bad, WebService(script_of[made]) as good:
+        pieces = await read(
+            TextModels([made(spec(server), http) for server in (bad, good)], switch_s=0.4)
+        )
+        bad.let_go()
+    words = [piece for piece in pieces if isinstance(piece, Words)]
+    assert words == [Words("Fine.")]
+    # The empty answer is billed as well, beside that of the next one.
+    assert [p.estimated for p in pieces if isinstance(p, TextUsage)][:1] == [True]
+    (switched,) = caplog.records
+    late = kind == "blanks for ever"
+    assert (switched.message, switched.code) == (  # type: ignore[attr-defined]
+        "stage switched",
+        "stage_timeout" if late else "stage_empty",
+    )
+
+
+async def test_a_tool_call_without_a_word_is_an_answer(http: StreamingHttp) -> None:
+    async with WebService(chat_stream(calls=[("find_slot", "{}")])) as server:
+        pieces = await read(TextModels([ChatCompletions(spec(server), http)]))
+    assert [type(piece) for piece in pieces] == [ToolCall, TextUsage]
+
+
+async def test_an_answer_of_the_only_text_model_that_is_empty_is_a_failure(
+    http: StreamingHttp,
+) -> None:
+    async with WebService(chat_stream()) as server:
+        pieces = []
+        with pytest.raises(StageError, match="some-model: the answer is empty") as failed:
+            async for piece in TextModels([ChatCompletions(spec(server), http)]).stream(ASK):
+                pieces.append(piece)
+    assert failed.value.code == "stage_empty"
+    assert pieces == [TextUsage(input_tokens=20, output_tokens=5)]
+
+
 async def test_a_voice_that_is_cut_off_is_continued_by_the_next_one(http: StreamingHttp) -> None:
     sentence = "We are open from nine to five on weekdays and until noon on Saturdays, so come by."
     half = speech(2_000, 24_000)

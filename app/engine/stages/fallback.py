@@ -1,5 +1,7 @@
 """Several servers of one stage in order: the next one takes over when one fails or is late.
 
+An answer of a text model without a word or a tool call is a failure as well.
+
 A server that failed rests for half a minute, so that the turns after it lose no time. Nothing is
 lost in a switch: a turn's sound is kept until it is transcribed, a sentence's text until it is
 spoken, and a text model that has said nothing yet is asked again from the start.
@@ -11,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from app.engine.base import Heard, Hearing, PartialHearing
@@ -23,6 +26,7 @@ from app.engine.stages.base import (
     TextRequest,
     TextToSpeech,
     TextUsage,
+    ToolCall,
     transcribe_turn,
 )
 from app.engine.stages.sentences import has_words, sentences_of
@@ -209,15 +213,23 @@ class TextModels:
         others = self._fallback.order()
         while True:
             server, *others = others
-            begun = False
+            begun, used = False, TextUsage.estimate(request, "")
             try:
-                async with aclosing(server.stream(request)) as pieces:
+                async with aclosing(_from_first_word(server.stream(request))) as pieces:
                     async for piece in _first_within(pieces, self._fallback.limit_s(others)):
+                        if isinstance(piece, TextUsage) and not begun:
+                            used = piece
+                            continue
                         begun = True
                         yield piece
-                return
+                if begun:
+                    return
+                error: VoiceUnavailable = StageError(
+                    f"{server.name}: the answer is empty", code="stage_empty"
+                )
+                yield replace(used, estimated=True) if others else used
             except TimeoutError:
-                error: VoiceUnavailable = self._fallback.late(server)
+                error = self._fallback.late(server)
                 yield TextUsage.estimate(request, "")  # it has the request, and bills it
             except VoiceUnavailable as failed:
                 error = failed
@@ -274,6 +286,20 @@ def _unspoken(text: str, spoken_chars: float) -> str:
     if spoken_chars >= len(text):
         return ""
     return text[text.rfind(" ", 0, int(spoken_chars * _SURE) + 1) + 1 :]
+
+
+async def _from_first_word(
+    pieces: AsyncGenerator[TextPiece, None],
+) -> AsyncGenerator[TextPiece, None]:
+    """Leave out blanks before the first word or tool call: nobody hears them."""
+    begun = False
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, TextUsage):
+                yield piece
+            elif begun or isinstance(piece, ToolCall) or piece.text.strip():
+                begun = True
+                yield piece
 
 
 async def _first_within(pieces: AsyncGenerator[T, None], limit_s: float | None) -> (
