@@ -7,12 +7,12 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from app.errors import StoreError
+from app.errors import StoreError, StoreUnavailable
 from app.events import TokenUsage
 from app.gateway.meter import Charge
 from app.store.sql.gateway import GatewayStore, GatewayUse
@@ -119,14 +119,32 @@ class UsageBook:
         while self._waiting and self._store is not None:
             batch = [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]
             try:
-                # A charge is there once, however often it is written.
-                await self._store.add_use(batch)
-            except StoreError as error:
+                await self._keep(self._store, batch)
+            except StoreUnavailable as error:
                 logger.warning("gateway charges wait", extra={"code": error.code})
                 return
             for _ in batch:
                 self._waiting.popleft()
             self._complained = False
+
+    async def _keep(self, store: GatewayStore, batch: Sequence[GatewayUse]) -> None:
+        """Write charges; one that the database can never take is dropped, and holds up no other."""
+        try:
+            # A charge is there once, however often it is written.
+            await store.add_use(batch)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            if len(batch) == 1:
+                facts = {"session_id": batch[0].call_id, "key": batch[0].key_name}
+                logger.error(
+                    "the database refuses a gateway charge",
+                    extra={**facts, "usd": batch[0].cost_usd, "reason": error.message},
+                )
+                return
+            half = len(batch) // 2
+            await self._keep(store, batch[:half])
+            await self._keep(store, batch[half:])
 
     def _take(self, entry: _Entry) -> None:
         charge = entry.charge

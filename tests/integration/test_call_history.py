@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 import app.store.writer as writer
-from app.errors import StoreError
 from app.events import (
     AgentSaid,
     CallEnded,
@@ -314,26 +313,35 @@ async def test_a_fault_of_the_writer_ends_nothing(
     await check_whole(tmp_path / "calls.db", {"call_1": call_events()})
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_an_event_that_the_database_cannot_take_holds_up_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    append = SqlStore.append
-
-    async def refusing(store: SqlStore, events: Any, *, instance: str) -> None:
-        if any(event.call_id == "call_2" for event in events):
-            raise StoreError("never")
-        await append(store, events, instance=instance)
-
-    monkeypatch.setattr(SqlStore, "append", refusing)
-    async with history(tmp_path / "calls.db", tmp_path) as kept:
-        for name in ("call_1", "call_2", "call_3"):
-            for event in call_events(name):
-                kept.observe(event)
+    place: Path | str = tmp_path / "calls.db"
+    if kind == "postgresql":
+        place = await new_database(request.getfixturevalue("postgres"))
+    names = ("call_1", "call_2", "call_3")
+    calls = {name: call_events(name) for name in names}
+    async with history(place, tmp_path) as kept:
+        for name, events in calls.items():
+            for event in events:
+                if name == "call_2" and isinstance(event, AgentSaid):
+                    kept.observe(replace(event, at_ms=2**63))
+                else:
+                    kept.observe(event)
         await all_stored(kept)
-        assert kept.counts()["dropped"] == 5
-    await check_whole(
-        tmp_path / "calls.db", {name: call_events(name) for name in ("call_1", "call_3")}
-    )
+        assert kept.counts()["dropped"] == 1
+        assert not kept.degraded()
+    refused = [line for line in caplog.records if "refuses an event" in line.message]
+    assert [vars(line)["call_id"] for line in refused] == ["call_2"]
+    assert str(2**63) not in caplog.text
+    async with opened(place) as store:
+        assert len(await store.events(CallId("call_2"))) == len(calls.pop("call_2")) - 1
+        await store.erase([CallId("call_2")])
+    await check_whole(place, calls)
 
 
 # A server -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects import sqlite
 
-from app.errors import CallNotFound, StoreError
+from app.errors import CallNotFound, StoreError, StoreUnavailable
 from app.events import CallId, CallLost, CallTurnedAway, ToolRan, TransferEnded
 from app.store import sql as tables
 from app.store.base import (
@@ -40,6 +40,7 @@ from app.store.sql.outbound import SqlOutbound
 from app.store.sql.store import SqlStore
 from app.store.sql.tables import metadata
 from tests.fakes.call_events import BEGAN, call_events, recorded
+from tests.fakes.postgres import Cluster
 from tests.fakes.waiting import time_limit
 from tests.integration.store_site import KINDS, new_database, opened, postgres, store
 
@@ -100,6 +101,48 @@ async def test_a_batch_holds_events_of_many_calls(store: SqlStore) -> None:
     for records in calls:
         assert await store.call(records[0].call_id) == rebuilt(records)
     assert len((await store.calls(CallFilter(), limit=100)).items) == 20
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"at_ms": 2**63},
+        {"at_ms": "later"},
+        {"at_ms": None},
+        {"seq": 2**63},
+        {"type": "t" * 65},
+        {"type": "\0"},
+        {"type": "\ud800"},
+        {"at": "today"},
+        {"call_id": 3},
+    ],
+    ids=str,
+)
+async def test_what_a_database_can_never_take_does_not_count_as_an_outage(
+    odd: dict[str, Any], store: SqlStore
+) -> None:
+    """It is refused or kept, and what comes behind it is kept; no refusal repeats a value."""
+    records = recorded(call_events())
+    try:
+        await store.append([records[0], replace(records[1], **odd)], instance="me")
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        assert not {str(value) for value in odd.values()} & {*error.message.split()}
+    await store.append(recorded(call_events("call_2")), instance="me")
+    assert (await store.call(CallId("call_2"))).outcome is Outcome.ANSWERED
+
+
+async def test_a_right_that_the_database_withholds_is_an_outage(postgres: Cluster) -> None:
+    """An operator can give it, and no event may be lost until then."""
+    place = await new_database(postgres)
+    role = f"reader_{place.rpartition('_')[2]}"
+    async with opened(place) as store:
+        with pytest.raises(StoreUnavailable):
+            async with store.database.writing() as connection:
+                await connection.execute(text(f"CREATE ROLE {role}"))
+                await connection.execute(text(f"SET LOCAL ROLE {role}"))
+                await connection.execute(text("DELETE FROM events"))
 
 
 async def test_a_call_that_nobody_knows_is_not_found(store: SqlStore) -> None:

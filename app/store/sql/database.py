@@ -21,7 +21,14 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    ProgrammingError,
+    StatementError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ConfigError, StoreError, StoreUnavailable, ToolFailed
@@ -40,6 +47,9 @@ CONNECT_S: Final = 3.0
 STATEMENT_S: Final = 60.0
 _UPGRADE_LOCK: Final = 0x7472756E6B
 _OWN_FAULTS: Final = (IntegrityError, DataError, ProgrammingError)
+# The driver of PostgreSQL has no DataError: it tells by SQLSTATE what no retry makes acceptable.
+_REFUSED_CLASSES: Final = ("22", "54")  # data exceptions; limits of the program, such as an index's
+_CURABLE: Final = ("42P01", "42501")  # undefined_table: not upgraded yet; insufficient_privilege
 
 
 class Database:
@@ -266,12 +276,15 @@ def _begin_sqlite(connection: Connection) -> None:
 def _errors() -> Iterator[None]:
     try:
         yield
-    except _OWN_FAULTS as error:
-        if error.connection_invalidated or _is_missing_table(error):
-            raise StoreUnavailable(_short(error)) from error
-        raise StoreError(_short(error)) from error
     except DBAPIError as error:
+        if _is_refusal(error):
+            raise StoreError(_short(error)) from error
         raise StoreUnavailable(_short(error)) from error
+    # What a driver cannot pass on is none of its own errors: a number too large, half a character.
+    except (StatementError, OverflowError, UnicodeEncodeError) as error:
+        cause = getattr(error, "orig", None) or error
+        text = f"the database cannot take a value: {type(cause).__name__}"
+        raise StoreError(text) from error
     except TimeoutError as error:
         raise StoreUnavailable("the database does not answer in time") from error
     except OSError as error:
@@ -279,18 +292,22 @@ def _errors() -> Iterator[None]:
         raise StoreUnavailable(f"the database does not answer: {reason}") from error
 
 
-def _is_missing_table(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) == "42P01"  # undefined_table: not upgraded yet
+def _is_refusal(error: DBAPIError) -> bool:
+    """True where the statement or its values are at fault, so that trying again cannot help."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if error.connection_invalidated or state in _CURABLE:
+        return False
+    return isinstance(error, _OWN_FAULTS) or state.startswith(_REFUSED_CLASSES)
 
 
 def _short(error: DBAPIError) -> str:
     """The error's own words. The statement and its values are left out: values are personal."""
-    name = type(error.orig).__name__
+    if _is_refusal(error):  # PostgreSQL and its driver repeat the values that they refused
+        name = type(error.orig).__name__
+        state = getattr(error.orig, "sqlstate", None)
+        return f"the database refuses: {name}" + (f" ({state})" if state else "")
     lines = str(error.orig).splitlines() or [""]
-    # PostgreSQL's IntegrityError and DataError repeat the values that it refused.
-    known = not isinstance(error, _OWN_FAULTS)
-    text = lines[0][:200] + _CURES.get(lines[0], "") if known else name
-    return f"the database refuses: {text}"
+    return f"the database refuses: {lines[0][:200]}{_CURES.get(lines[0], '')}"
 
 
 _DAMAGED: Final = "; restore a copy, or move the file away: a new one is made"
