@@ -5,7 +5,7 @@ empty is unmasked and handed out here; every other frame - ping, pong, close, bi
 one that breaks a rule - is handed on whole and untouched to the strict parser of the `websockets`
 library, which therefore always stands at the beginning of a frame. `text_frame` and
 `masked_text_frame` write a text message. A relay is offered a message with its frame, to pass on as
-it came. Sockets belong to `app.web.sockets` (the carrier's) and
+it came. Sockets belong to `app.web.server.sockets` (the carrier's) and
 `app.realtime.websocket` (the model's).
 
 At most `FRAMES_AT_ONCE` frames are handed out in one turn of the event loop; then other sockets

@@ -16,9 +16,9 @@ from fastapi import FastAPI
 
 from app.agents.agent import Agent
 from app.assembly import assemble
+from app.calls.admission.switchboard import Switchboard
 from app.calls.observers.live_feed import LiveFeed
 from app.calls.outbound.outbound import Outbound
-from app.calls.switchboard import Switchboard
 from app.carrier.base import Destination
 from app.errors import AppError
 from app.network import use_network
@@ -28,8 +28,8 @@ from app.store.history import CallHistory
 from app.threads import in_thread
 from app.web.app import make_app
 from app.web.metrics import Metrics
-from app.web.serving import Server, make_server
-from app.web.socket_passing import SocketPassing
+from app.web.server.serving import Server, make_server
+from app.web.server.socket_passing import SocketPassing
 from app.workers.control_socket import obeying
 from app.workers.scoreboard import WorkerState
 from app.workers.worker_process import WorkerProcess

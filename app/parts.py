@@ -22,7 +22,6 @@ from pydantic import SecretStr
 
 from app.agents.agent import Agent
 from app.agents.analysis.review import CallReviews, Reviewer
-from app.api_keys import ApiKeys
 from app.assembly import assemble, session_config
 from app.assembly.configuration import Configuration, Loaded
 from app.assembly.destinations import make_allowances
@@ -31,9 +30,11 @@ from app.assembly.outbound import from_number_of, make_outbound_policy
 from app.assembly.voice_models import VoiceModels, offline_engine, voices_of_numbers
 from app.background import BackgroundJobs
 from app.bus import Bus, Message
-from app.calls.budget import Budget
-from app.calls.levels import LiveLevels
-from app.calls.live_calls import LiveCalls
+from app.calls.admission.budget import Budget
+from app.calls.admission.levels import LiveLevels
+from app.calls.admission.live_calls import LiveCalls
+from app.calls.admission.seen_calls import SeenCalls
+from app.calls.admission.switchboard import Switchboard
 from app.calls.observers.journal import log_event, log_review
 from app.calls.observers.live_feed import CALL_EVENTS, LiveFeed, plain
 from app.calls.observers.message_files import MessageFiles
@@ -42,15 +43,15 @@ from app.calls.outbound.campaigns import Campaigns, next_for_contact
 from app.calls.outbound.dialer import Dialer, DialerOptions
 from app.calls.outbound.outbound import Outbound
 from app.calls.recording.recorder import Recorder
-from app.calls.seen_calls import SeenCalls
-from app.calls.switchboard import Switchboard
 from app.carrier.base import CarrierCallId
 from app.carrier.browser import WithBrowserCalls
 from app.carrier.twilio.control import TwilioControl
 from app.carrier.twilio.phone_webhooks import TwilioWebhooks
 from app.carrier.twilio.rest import TwilioRest
 from app.carrier.twilio.transfer import Site
-from app.console_logins import Logins
+from app.credentials.api_keys import ApiKeys
+from app.credentials.console_logins import Logins
+from app.credentials.passwords import Passwords
 from app.doctor.store import check_store
 from app.doctor.system_checks import CheckResult, failed, run_checks
 from app.errors import ConfigError
@@ -58,7 +59,6 @@ from app.events import AnalysisFailed, CallEvent, CallReviewed
 from app.gateway.gateway import Gateway
 from app.gateway.reports import Reports
 from app.gateway.usage import UsageBook
-from app.passwords import Passwords
 from app.realtime.connection import VoiceModel
 from app.settings import Mode, Settings, VoiceChoice, carrier_credentials, load, notices
 from app.settings.reader.secrets import hide_secrets
@@ -86,7 +86,7 @@ from app.web.health import LoopMonitor, health_router
 from app.web.metrics import Metrics
 from app.web.phone import phone_router
 from app.web.realtime import realtime_router
-from app.web.socket_passing import stream_path_of
+from app.web.server.socket_passing import stream_path_of
 from app.web.tickets import SocketTickets
 from app.webhooks import WebhookDeliverer
 from app.workers.worker_process import WorkerProcess

@@ -20,14 +20,14 @@ from app.agents.tools.mcp import McpTools
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.read_back import READ_BACK, read_back_tool
 from app.agents.tools.tool import Tool
-from app.assembly.agents import AgentParts
-from app.assembly.analysis import check_task_tool, make_analysis
+from app.assembly.agents.agents import AgentParts
+from app.assembly.agents.analysis import check_task_tool, make_analysis
+from app.assembly.agents.guardrails import make_guardrails
+from app.assembly.agents.receptionist import receptionist_notices
+from app.assembly.agents.tools import approval_notices, make_mcp_specs, make_tools
 from app.assembly.destinations import make_destinations
-from app.assembly.guardrails import make_guardrails
 from app.assembly.problems import Problems, agent_place
-from app.assembly.receptionist import receptionist_notices
 from app.assembly.routing import Number, RoutingTable, make_routing_table
-from app.assembly.tools import approval_notices, make_mcp_specs, make_tools
 from app.assembly.voice_models import VoiceModels
 from app.assembly.webhooks import make_receivers
 from app.calls.route import Diversion, Route

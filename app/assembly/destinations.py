@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.assembly.problems import Problems
-from app.calls.allowances import Allowance, Allowances
+from app.calls.admission.allowances import Allowance, Allowances
 from app.carrier.base import CallerIdPolicy, Destination, DestinationKind
 from app.carrier.destinations import Destinations, destination
 from app.carrier.number_policy import DialPolicy, countries_of

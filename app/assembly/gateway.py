@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from app.api_keys import ApiKeys
 from app.assembly.prices import CallPrices, PriceBook, load_book
 from app.bus import Bus
-from app.calls.budget import Budget
+from app.calls.admission.budget import Budget
 from app.calls.recording.recorder import Recorder
+from app.credentials.api_keys import ApiKeys
 from app.errors import ConfigError
 from app.events import Cost, TokenUsage
 from app.gateway.access import Ledger

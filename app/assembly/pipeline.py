@@ -11,14 +11,14 @@ from app.installation import install_command
 from app.realtime.connecting import GuardedModel
 from app.realtime.websocket import WebSocketModel
 from app.settings import Settings, VoiceChoice
-from app.settings.pipeline import OPENAI_HTTP_URL
-from app.settings.realtime import OPENAI_REALTIME_URL
+from app.settings.sections.pipeline import OPENAI_HTTP_URL
+from app.settings.sections.realtime import OPENAI_REALTIME_URL
 
 if TYPE_CHECKING:
     from app.engine.server import Engine
     from app.engine.stages.base import SpeechToText, StageSpec, TextModel, TextToSpeech
     from app.http.streaming import StreamingHttp
-    from app.settings.pipeline import SttSettings, TextSettings, TtsSettings
+    from app.settings.sections.pipeline import SttSettings, TextSettings, TtsSettings
 
 __all__ = ["pipeline_engine", "pipeline_problems"]
 

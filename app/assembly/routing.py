@@ -10,11 +10,11 @@ from functools import partial
 from typing import Final
 
 from app.agents.analysis.live_analysis import AnalysisPlan
-from app.assembly.agents import AgentParts, make_keypads, make_roster
+from app.assembly.agents.agents import AgentParts, make_keypads, make_roster
+from app.assembly.agents.sessions import call_policy, with_first_words, with_given, with_limits
 from app.assembly.opening_hours import OpeningHours, read_hours
 from app.assembly.prices import CallPrices
 from app.assembly.problems import Problems
-from app.assembly.sessions import call_policy, with_first_words, with_given, with_limits
 from app.assembly.voice_models import VoiceModels
 from app.calls.observers.message_files import can_keep
 from app.calls.policy import CallPolicy
@@ -23,7 +23,7 @@ from app.carrier.base import Destination, IncomingCall
 from app.carrier.destinations import Destinations
 from app.events import Party
 from app.settings import NumberSettings, Settings
-from app.settings.numbers import HoursSettings
+from app.settings.sections.numbers import HoursSettings
 
 __all__ = ["Number", "RoutingTable", "make_routing_table"]
 

@@ -11,9 +11,9 @@ import os
 from typing import TYPE_CHECKING, Final, Literal
 
 from app.agents.agent import Agent
+from app.assembly.agents.receptionist import given_facts, missing_facts
 from app.assembly.pipeline import pipeline_engine, pipeline_problems
 from app.assembly.prices import CallPrices, load_book
-from app.assembly.receptionist import given_facts, missing_facts
 from app.errors import AppError, ConfigError
 from app.installation import install_command
 from app.realtime.connecting import GuardedModel

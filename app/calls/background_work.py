@@ -21,7 +21,7 @@ from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval, ToolResult
 from app.agents.work import DialogueWork
 from app.calls.actions import Action, CheckMessages
-from app.calls.conversation import Conversation
+from app.calls.conversation.conversation import Conversation
 from app.calls.transfer.transfers import Transfers
 from app.errors import ToolError
 from app.events import AnalysisEvent, CallEvent, ToolApprovalRequired, ToolRan

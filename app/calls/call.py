@@ -39,7 +39,7 @@ from app.calls.actions import (
 from app.calls.background_work import BackgroundWork
 from app.calls.billing import CallBill
 from app.calls.caller_leg import CLOSE_S, LOST, CallerLeg, CallerState, Monitor
-from app.calls.conversation import Conversation
+from app.calls.conversation.conversation import Conversation
 from app.calls.hang_up import HangUpDeadline, close_caller_leg, contain, contained, settled_end
 from app.calls.model_input import model_input
 from app.calls.recording.call_recording import CallRecording

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from app.calls.actions import Action, Clear, PlayAudio
-from app.calls.conversation import Conversation
+from app.calls.conversation.conversation import Conversation
 from app.calls.media.outbox import CarrierOutbox
 from app.calls.turn_timer import TurnTimer
 from app.carrier.base import MarkReached, MediaStream, NullListener, StreamEvent, StreamStopped

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import httpx2
 import typer
 
-from app.api_keys import first_key_path
 from app.cli.shared import (
     DEFAULT_CONFIG,
     EXIT_FAILED,
@@ -30,6 +29,7 @@ from app.cli.shared import (
     load_settings,
     own_url,
 )
+from app.credentials.api_keys import first_key_path
 from app.errors import AppError
 from app.events import SESSION_PREFIX
 from app.http.routed import open_client

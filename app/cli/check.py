@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.assembly import assemble, function_problems
-from app.assembly.python_agents import find_agents
+from app.assembly.agents.python_agents import find_agents
 from app.assembly.voice_models import offline_problems, speech_problems
 from app.errors import ConfigError
 from app.network import use_network

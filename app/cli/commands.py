@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 import typer
 
 from app import logs
-from app.api_keys import first_key, first_key_path
 from app.cli.banner import banner
 from app.cli.calls import calls_app
 from app.cli.db import db_app
@@ -45,7 +44,8 @@ from app.cli.shared import (
     show,
     wrapped,
 )
-from app.console_logins import Logins
+from app.credentials.api_keys import first_key, first_key_path
+from app.credentials.console_logins import Logins
 from app.errors import AppError, ConfigError
 from app.installation import command
 from app.settings import (
@@ -62,7 +62,7 @@ from app.settings import (
 from app.settings.reader.secrets import hide_secrets
 
 if TYPE_CHECKING:
-    from app.assembly.python_agents import WrittenAgents
+    from app.assembly.agents.python_agents import WrittenAgents
     from app.cli.check import Checked
     from app.doctor.system_checks import CheckResult
 
@@ -264,7 +264,7 @@ def _written_agents(path: str | None) -> WrittenAgents:
     """
     if path is None:
         return ()
-    from app.assembly.python_agents import find_agents
+    from app.assembly.agents.python_agents import find_agents
 
     return find_agents(path, Path.cwd())
 
@@ -289,7 +289,7 @@ def _supervise(settings: Settings, count: int, announce: Callable[[int], None]) 
     Raises:
         ConfigError: the address cannot be bound.
     """
-    from app.web.listener import bind
+    from app.web.server.listener import bind
     from app.workers.supervisor import supervise
 
     listener = bind(settings.server.host, settings.server.port)

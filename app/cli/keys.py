@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from app.api_keys import MAX_NAME_CHARS, ApiKeys, Scope
 from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail, load_settings
+from app.credentials.api_keys import MAX_NAME_CHARS, ApiKeys, Scope
 from app.errors import ConfigError
 from app.installation import command
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from app.api_keys import Scope
 from app.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, ConfigPath, echo, fail, load_settings
+from app.credentials.api_keys import Scope
+from app.credentials.passwords import Passwords
 from app.errors import ConfigError
 from app.installation import command
-from app.passwords import Passwords
 
 __all__ = ["passwords_app"]
 

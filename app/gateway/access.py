@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from app.calls.budget import Budget, DayBudget
+from app.calls.admission.budget import Budget, DayBudget
 from app.errors import AppError
 from app.settings import GatewayKey
 

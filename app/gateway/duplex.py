@@ -31,7 +31,7 @@ class Messages(Protocol):
 
 
 class ClientSocket(Protocol):
-    """A client's websocket, by callback: `app.web.sockets.MessageTransport`."""
+    """A client's websocket, by callback: `app.web.server.sockets.MessageTransport`."""
 
     frame_writer: FrameWriter
 

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
-from app.api_keys import ApiKeys, Scope
 from app.calls.recording.recorder import Recorder
+from app.credentials.api_keys import ApiKeys, Scope
 from app.errors import StoreError
 from app.gateway.access import Client, Ledger, Refused, Reservation
 from app.gateway.channels import Channel

@@ -4,10 +4,6 @@
 an operator should know, `carrier_credentials` whose webhooks are believed.
 """
 
-from app.settings.agents import AgentSettings, GuardrailSettings
-from app.settings.analysis import AnalysisSettings
-from app.settings.answered_by import AnsweredBySettings
-from app.settings.compliance import ComplianceSettings
 from app.settings.deployment import (
     DEVELOPMENT_ACCOUNT_SID,
     CarrierCredentials,
@@ -18,14 +14,6 @@ from app.settings.deployment import (
     open_files,
     state_dir_problem,
 )
-from app.settings.gateway import (
-    ENGINE_CHANNEL,
-    GatewayChannel,
-    GatewayKey,
-    GatewayModel,
-    GatewaySettings,
-)
-from app.settings.limits import CallLimits, Limits, Recording
 from app.settings.load import load, named_functions
 from app.settings.masked import fingerprint, masked
 from app.settings.model import (
@@ -42,9 +30,21 @@ from app.settings.model import (
     VoiceChoice,
 )
 from app.settings.notices import notices
-from app.settings.numbers import DestinationSettings, NumberSettings
 from app.settings.reader.origin import Origin
-from app.settings.realtime import (
+from app.settings.sections.agents import AgentSettings, GuardrailSettings
+from app.settings.sections.analysis import AnalysisSettings
+from app.settings.sections.answered_by import AnsweredBySettings
+from app.settings.sections.compliance import ComplianceSettings
+from app.settings.sections.gateway import (
+    ENGINE_CHANNEL,
+    GatewayChannel,
+    GatewayKey,
+    GatewayModel,
+    GatewaySettings,
+)
+from app.settings.sections.limits import CallLimits, Limits, Recording
+from app.settings.sections.numbers import DestinationSettings, NumberSettings
+from app.settings.sections.realtime import (
     OPENAI_REALTIME_URL,
     AudioSettings,
     OpenAIRealtime,
@@ -54,8 +54,8 @@ from app.settings.realtime import (
     Truncation,
     TurnDetection,
 )
-from app.settings.store import Retention, StoreSettings
-from app.settings.tools import McpServerSettings, ToolSettings
+from app.settings.sections.store import Retention, StoreSettings
+from app.settings.sections.tools import McpServerSettings, ToolSettings
 from app.settings.values import is_loopback
 
 __all__ = [

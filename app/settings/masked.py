@@ -19,8 +19,8 @@ from app.settings.reader.environment import is_secret_name
 from app.settings.reader.origin import Origin, Place
 from app.settings.reader.secrets import HIDDEN, hide_secrets, is_secret_label
 from app.settings.reader.strict_yaml import resolve_plain
-from app.settings.realtime import SessionOverrides
-from app.settings.tools import ToolSettings
+from app.settings.sections.realtime import SessionOverrides
+from app.settings.sections.tools import ToolSettings
 from app.settings.values import Section
 
 __all__ = ["fingerprint", "masked"]

@@ -15,20 +15,26 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from app.paths import MEDIA_STREAM_PATH, STATUS_PATH, VOICE_PATH
-from app.settings.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
-from app.settings.analysis import AnalysisSettings
-from app.settings.compliance import ComplianceSettings
-from app.settings.gateway import GatewaySettings
-from app.settings.limits import Budget, Limits, Recording
-from app.settings.network import NetworkSettings
-from app.settings.numbers import DestinationName, DestinationSettings, NumberSettings, Region
-from app.settings.outbound import OutboundSettings
-from app.settings.pipeline import PipelineSettings
 from app.settings.reader.origin import Origin
 from app.settings.reader.secrets import SHORTEST_SECRET, is_secret_label, secrets_in
-from app.settings.realtime import OpenAIRealtime
-from app.settings.store import StoreSettings
-from app.settings.tools import McpServerSettings, ServerName, ToolName, ToolSettings
+from app.settings.sections.agents import AgentName, AgentSettings, GuardrailName, GuardrailSettings
+from app.settings.sections.analysis import AnalysisSettings
+from app.settings.sections.compliance import ComplianceSettings
+from app.settings.sections.gateway import GatewaySettings
+from app.settings.sections.limits import Budget, Limits, Recording
+from app.settings.sections.network import NetworkSettings
+from app.settings.sections.numbers import (
+    DestinationName,
+    DestinationSettings,
+    NumberSettings,
+    Region,
+)
+from app.settings.sections.outbound import OutboundSettings
+from app.settings.sections.pipeline import PipelineSettings
+from app.settings.sections.realtime import OpenAIRealtime
+from app.settings.sections.store import StoreSettings
+from app.settings.sections.tools import McpServerSettings, ServerName, ToolName, ToolSettings
+from app.settings.sections.webhooks import CallWebhookSettings, WebhookName
 from app.settings.values import (
     AccountSid,
     Blank,
@@ -43,7 +49,6 @@ from app.settings.values import (
     Text,
     UrlPath,
 )
-from app.settings.webhooks import CallWebhookSettings, WebhookName
 
 __all__ = [
     "Api",

@@ -23,7 +23,7 @@ from app.settings.reader.interpolation import fill
 from app.settings.reader.names import did_you_mean, nearest
 from app.settings.reader.origin import Place
 from app.settings.reader.strict_yaml import parse_yaml
-from app.settings.realtime import OpenAIRealtime, SessionOverrides
+from app.settings.sections.realtime import OpenAIRealtime, SessionOverrides
 from app.settings.values import is_openai
 from app.settings.without_effect import without_effect
 

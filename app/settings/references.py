@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-from app.settings.agents import BUILT_IN_TOOLS
 from app.settings.reader.names import no_such
+from app.settings.sections.agents import BUILT_IN_TOOLS
 
 __all__ = ["broken_references"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from app.settings.agents import AgentSettings
 from app.settings.model import Settings, VoiceChoice
 from app.settings.reader.origin import Place
-from app.settings.realtime import OpenAIRealtime, SessionOverrides
+from app.settings.sections.agents import AgentSettings
+from app.settings.sections.realtime import OpenAIRealtime, SessionOverrides
 from app.settings.values import Section
 
 __all__ = ["KEY_HEADERS", "without_effect"]

@@ -16,7 +16,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.calls.live_calls import LiveCalls
+from app.calls.admission.live_calls import LiveCalls
 from app.errors import ActionRefused, SignatureError
 from app.events import CallId
 from app.web.app import error_response

@@ -18,7 +18,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.bus import Bus
-from app.console_logins import Login, Logins, csrf_token
+from app.credentials.console_logins import Login, Logins, csrf_token
 from app.errors import ConfigError
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, Guard, is_https, login_cookie
 from app.web.app import error_response

@@ -44,7 +44,7 @@ from app.events import (
     VoiceTrouble,
 )
 from app.threads import in_thread
-from app.web.sockets import SocketCounts
+from app.web.server.sockets import SocketCounts
 
 __all__ = ["AuthFailure", "Metrics", "Refusal", "VoiceConnect"]
 

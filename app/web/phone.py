@@ -44,7 +44,7 @@ from app.errors import (
 from app.web.forwarding import CHECKED_FORM, Forwarded
 from app.web.metrics import AuthFailure, Metrics, Refusal
 from app.web.placing import PlacedCallWebhooks, add_placing_routes
-from app.web.sockets import MessageTransport, transport_of, vouch_for
+from app.web.server.sockets import MessageTransport, transport_of, vouch_for
 from app.web.tickets import TICKET_PROTOCOL, SocketTickets, offers_ticket
 from app.web.transcript import Follow, add_transcript_feed
 from app.web.transfers import TransferWebhooks, add_transfer_routes

@@ -25,7 +25,7 @@ from app.gateway.gateway import UNKNOWN, Gateway, SecretRequest
 from app.realtime.dialect import BETA, GA
 from app.web.clients import AccessRule, bearer_token, is_foreign_site, same_secret
 from app.web.metrics import AuthFailure, Metrics
-from app.web.sockets import transport_of
+from app.web.server.sockets import transport_of
 
 __all__ = ["MAX_MESSAGE_BYTES", "REALTIME_PATH", "SECRETS_PATH", "realtime_router"]
 

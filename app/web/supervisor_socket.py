@@ -25,7 +25,7 @@ from websockets.frames import CloseCode
 from app import logs
 from app.calls.caller_leg import Monitor
 from app.events import CallId
-from app.web.sockets import MessageTransport
+from app.web.server.sockets import MessageTransport
 from app.web.token_bucket import TokenBucket
 from audio.format import PCMU_8K, AudioFormat
 from audio.transcoder import Transcoder

@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 
 from app.errors import SignatureError
 from app.web.clients import is_foreign_site
-from app.web.sockets import MessageTransport
+from app.web.server.sockets import MessageTransport
 
 __all__ = ["TICKET_PROTOCOL", "TICKET_S", "Serve", "SocketTickets", "offers_ticket"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from app.agents.agent import Agent
 from app.agents.dialogue.actions import Record, ToVoice
-from app.calls.conversation import Conversation
+from app.calls.conversation.conversation import Conversation
 from app.calls.outbound.answered_by import AnsweredByDetector
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice

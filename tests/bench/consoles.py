@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from app.api_keys import ApiKeys, Scope
+from app.credentials.api_keys import ApiKeys, Scope
 from tests.bench.call_load import Load
 from tests.bench.calls import in_loop, measure, median_run
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from app.console_logins import Logins
+from app.credentials.console_logins import Logins
 from app.events import (
     AgentSaid,
     CallAdmitted,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.sync.client import connect
 
-from app.api_keys import ApiKeys, Scope
+from app.credentials.api_keys import ApiKeys, Scope
 from tests.browser.conftest import until
 from tests.browser.site import SCRIPT, Site, dialing
 

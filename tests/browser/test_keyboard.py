@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app.console_logins import Logins
+from app.credentials.console_logins import Logins
 from tests.browser.conftest import spoken
 from tests.browser.site import SCRIPT
 from tests.fakes.voice import Reply, ScriptedVoiceServer

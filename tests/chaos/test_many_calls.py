@@ -17,7 +17,7 @@ from typing import Final
 import httpx2
 import pytest
 
-import app.calls.switchboard as switchboard
+import app.calls.admission.switchboard as switchboard
 from app.dial.carrier_http import http_client
 from tests.chaos.mixed_calls import CallOutcome, FaultyVoiceServer, MixedCalls
 from tests.fakes.carrier import FakeTwilio

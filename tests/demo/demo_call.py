@@ -26,7 +26,7 @@ from app.engine.speech.synthesizer import WorkerSynthesizer
 from app.events import CallEvent
 from app.main import build
 from app.settings import load
-from app.web.serving import running
+from app.web.server.serving import running
 from tests.demo.clinic import Clinic
 from tests.demo.scenario import HEARD, REPLIES, Step, steps
 from tests.fakes.twilio_rest import ApiCall, TwilioApi

@@ -32,7 +32,7 @@ from app.events import CallEvent, StagesTimed
 from app.main import build
 from app.settings import load
 from app.settings.deployment import carrier_credentials
-from app.web.serving import running
+from app.web.server.serving import running
 from tests.demo.chain import open_stages
 from tests.fakes.waiting import time_limit
 

@@ -27,14 +27,14 @@ from typing import Any, Final, TypeVar
 
 import httpx2
 
+from app.calls.admission.switchboard import Switchboard
 from app.calls.route import Diversion, Route
-from app.calls.switchboard import Switchboard
 from app.carrier.base import CarrierCallId, IncomingCall
 from app.events import CallEnded, CallEvent, CallSummary
 from app.main import Trunkline, build
 from app.realtime.dialect import BETA
 from app.settings import Settings, carrier_credentials, load
-from app.web.serving import running
+from app.web.server.serving import running
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.forked import KEPT
 from tests.fakes.voice import ScriptedVoiceServer

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from fastapi.routing import APIRoute
 
-from app.api_keys import FRESH_S, ApiKeys, Scope
+from app.credentials.api_keys import FRESH_S, ApiKeys, Scope
 from app.web.api.guard import V1, scope_of
 from tests.fakes.voice import ScriptedVoiceServer
 from tests.fakes.waiting import TIME_LIMIT_S, until

@@ -17,8 +17,8 @@ import pytest
 
 from app.agents.agent import Agent
 from app.agents.tools.tool import Approval, ToolContext, tool
-from app.api_keys import Scope
 from app.assembly.build import Assembly
+from app.credentials.api_keys import Scope
 from app.errors import ToolFailed, VoiceUnavailable
 from app.events import AgentSaid
 from app.realtime import events as ev

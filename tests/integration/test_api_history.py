@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.api_keys import Scope
+from app.credentials.api_keys import Scope
 from app.errors import StoreUnavailable
 from app.events import AgentSaid, CallAdmitted, CallerSaid
 from app.store.codec import EVENT_TYPES

@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.api_keys import Scope
 from app.calls.observers.live_feed import KEPT_EVENTS
+from app.credentials.api_keys import Scope
 from app.events import (
     AgentSaid,
     CallEnded,

@@ -16,8 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from app.api_keys import Scope
 from app.carrier.base import CarrierCallId
+from app.credentials.api_keys import Scope
 from app.errors import SignatureError
 from app.events import CallEnded, EndReason
 from app.web.tickets import TICKET_PROTOCOL, TICKET_S, SocketTickets

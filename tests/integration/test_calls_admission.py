@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-import app.calls.switchboard as switchboard
+import app.calls.admission.switchboard as switchboard
 from app.dial.carrier_http import Caller, Endpoints, Webhooks, http_client
 from app.dial.leg import EndedBy
 from app.events import CallAdmitted, EndReason, VoiceReady

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.api_keys import Scope, first_key
 from app.cli import app as command_line
 from app.cli.calls import _call_line, _call_lines, _event_lines
+from app.credentials.api_keys import Scope, first_key
 from app.events import CallId, TurnTimed
 from app.explain import Timeline
 from app.store.codec import encode

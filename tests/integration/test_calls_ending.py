@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-import app.calls.switchboard as switchboard
+import app.calls.admission.switchboard as switchboard
 from app.calls.call import LOST
 from app.carrier.base import CallProgress
 from app.dial.leg import EndedBy, LegEnd

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from app.calls import hang_up as closing
-from app.calls import switchboard
+from app.calls.admission import switchboard
 from app.dial.leg import EndedBy
 from app.events import EndReason
 from tests.fakes.carrier import FakeCall

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from app.calls.call import Call
-from app.calls.floor import REST_MS
+from app.calls.conversation.floor import REST_MS
 from app.errors import DialError
 from app.events import AgentSaid, EndReason, TransferEnded, VoiceReady
 from app.realtime.events import Item, OutputItemDone

@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import trunkline
-from app.api_keys import Scope
 from app.cli import app as command_line
+from app.credentials.api_keys import Scope
 from app.errors import CarrierUnavailable, PlacingRefused
 from app.logs import JsonFormatter, Redactor
 from app.realtime.events import ResponseCreate

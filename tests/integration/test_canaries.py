@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 from websockets.asyncio.client import connect
 
-from app.api_keys import first_key_path
+from app.credentials.api_keys import first_key_path
 from tests.fakes.carrier import FakeTwilio
 from tests.fakes.twilio_rest import TwilioApi
 from tests.fakes.voice import Reply, ScriptedVoiceServer

@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.api_keys import ApiKeys, Scope
-from app.console_logins import FRESH_S, Logins
+from app.credentials.api_keys import ApiKeys, Scope
+from app.credentials.console_logins import FRESH_S, Logins
+from app.credentials.passwords import Passwords
 from app.errors import ConfigError
-from app.passwords import Passwords
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, V1
 from app.web.console_routes import HEADERS
 from app.web.login_attempts import WRONG_LOGINS, WRONG_PASSWORDS

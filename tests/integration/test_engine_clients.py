@@ -37,7 +37,7 @@ from app.web.app import make_app
 from app.web.clients import AccessRule
 from app.web.metrics import Metrics
 from app.web.realtime import realtime_router
-from app.web.serving import make_server, running
+from app.web.server.serving import make_server, running
 from audio.format import PCM16_24K, PCMU_8K, AudioFormat
 from audio.g711 import encode_ulaw
 from audio.transcoder import Transcoder

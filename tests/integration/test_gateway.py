@@ -21,10 +21,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from app.api_keys import ApiKeys, Scope
 from app.assembly.gateway import make_gateway
-from app.calls.budget import Budget
+from app.calls.admission.budget import Budget
 from app.calls.recording.recorder import Recorder
+from app.credentials.api_keys import ApiKeys, Scope
 from app.events import (
     AgentSaid,
     CallEnded,
@@ -49,7 +49,7 @@ from app.web.app import make_app
 from app.web.clients import AccessRule
 from app.web.metrics import Metrics
 from app.web.realtime import MAX_MESSAGE_BYTES, realtime_router
-from app.web.serving import make_server, running
+from app.web.server.serving import make_server, running
 from audio.format import PCM16_24K, PCMU_8K
 from audio.g711 import decode_ulaw
 from tests.fakes.voice import Reply, ScriptedVoiceServer, Trouble, tone

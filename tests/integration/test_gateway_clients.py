@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from app.api_keys import Scope
+from app.credentials.api_keys import Scope
 from app.realtime.dialect import BETA
 from tests.fakes.engine_parts import speech
 from tests.fakes.fetched import FETCHED, JAVASCRIPT, command_of

@@ -113,7 +113,7 @@ async def test_a_tool_that_cancels_all_tasks_ends_the_process_with_a_line_that_s
 
 
 BROKEN = """
-from app.calls.switchboard import Switchboard
+from app.calls.admission.switchboard import Switchboard
 from trunkline import Agent
 
 class Broken(BaseException):

@@ -11,7 +11,7 @@ from app.agents.agent import Agent
 from app.agents.handoffs import HandoffTo
 from app.agents.tools.tool import ToolContext
 from app.assembly import assemble
-from app.assembly.python_agents import find_agents
+from app.assembly.agents.python_agents import find_agents
 from app.errors import ConfigError
 from app.events import AgentSaid, HandedOff, ToolRan
 from app.realtime.events import SAY_METADATA_KEY, ResponseCreate, SessionUpdate

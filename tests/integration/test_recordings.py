@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.api_keys import Scope
 from app.calls.recording.wav_files import FRAME, FRAMES_FORMAT, repair
+from app.credentials.api_keys import Scope
 from app.events import (
     BargeIn,
     KeyPressed,

@@ -17,11 +17,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.api_keys import ApiKeys, Scope
-from app.console_logins import Logins
+from app.credentials.api_keys import ApiKeys, Scope
+from app.credentials.console_logins import Logins
+from app.credentials.passwords import Passwords
 from app.dial.carrier_http import Endpoints
 from app.errors import DialError
-from app.passwords import Passwords
 from app.redis_link import RedisLink
 from tests.fakes.carrier import FakeCall, FakeTwilio, Ringing
 from tests.fakes.redis_server import RedisServer, redis_server

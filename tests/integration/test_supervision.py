@@ -14,13 +14,13 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from app.api_keys import Scope
 from app.calls.caller_leg import Monitor
+from app.credentials.api_keys import Scope
 from app.events import AgentSaid, CallId, OperatorActed
 from app.framing import Passthrough
 from app.realtime import events as ev
 from app.web import supervisor_socket
-from app.web.sockets import Messages, MessageTransport
+from app.web.server.sockets import Messages, MessageTransport
 from audio.format import PCMU_8K
 from tests.fakes.carrier import FakeCall
 from tests.fakes.voice import Reply, ScriptedVoiceServer

@@ -25,7 +25,7 @@ from app.pipeline.inputs import AudioInput, StreamedAudioInput
 from app.pipeline.pipeline import VoicePipeline, VoicePipelineConfig
 from app.pipeline.workflows import AgentWorkflow, SimpleWorkflow, VoiceWorkflow
 from app.realtime.events import SAY_METADATA_KEY, ResponseCreate
-from app.settings.pipeline import OPENAI_HTTP_URL, PipelineSettings
+from app.settings.sections.pipeline import OPENAI_HTTP_URL, PipelineSettings
 from tests.fakes.connect_proxy import Forwarder
 from tests.fakes.engine_parts import LevelDetector, ToneSynthesizer, quiet, speech
 from tests.fakes.stage_servers import chat_stream, routed, scripted_chat

@@ -14,7 +14,7 @@ from tests.fakes.waiting import time_limit
 ROOT: Final = Path(__file__).parents[2]
 WATCHED: Final = """
 import re, signal, time
-from app.web import watchdog
+from app.web.server import watchdog
 
 watchdog.STUCK_S, watchdog.LOOK_S = 1.0, 0.1
 watchdog.Watchdog(lambda: 0).start()

@@ -34,7 +34,7 @@ from app.web.app import make_app
 from app.web.health import LoopMonitor
 from app.web.metrics import Metrics
 from app.web.realtime import MAX_MESSAGE_BYTES
-from app.web.serving import make_server, running
+from app.web.server.serving import make_server, running
 from tests.fakes.waiting import TIME_LIMIT_S, until
 from tests.integration.web_server import Site, build
 

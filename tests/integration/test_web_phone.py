@@ -24,7 +24,7 @@ from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.web.phone import UnclaimedSockets
 from app.web.realtime import SECRETS_PATH
-from app.web.serving import running
+from app.web.server.serving import running
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit
 from tests.integration.web_server import (
     ACCOUNT,

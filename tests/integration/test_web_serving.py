@@ -28,7 +28,7 @@ from app.carrier.base import CarrierCallId, StreamId
 from app.carrier.twilio.http import sign_http
 from app.carrier.twilio.media import render_caller_media, render_connected, render_start
 from app.errors import ConfigError
-from app.web.serving import make_server, running
+from app.web.server.serving import make_server, running
 from tests.fakes.forked import ForkedProcess, start_forked
 from tests.fakes.waiting import TIME_LIMIT_S, time_limit, until
 from tests.integration.web_server import (

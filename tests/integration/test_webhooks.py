@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from standardwebhooks import Webhook as ReceiverLibrary
 
-from app.api_keys import Scope
+from app.credentials.api_keys import Scope
 from app.events import CallId, CallNotAnswered, CallPlaced, CallTurnedAway
 from app.http.client import SafeHttp
 from app.http.signed_webhook import Webhook, WebhookSpec

@@ -43,8 +43,8 @@ from app.web.health import health_router
 from app.web.metrics import Metrics
 from app.web.phone import UnclaimedSockets, phone_router
 from app.web.realtime import realtime_router
-from app.web.serving import Server, make_server
-from app.web.sockets import SocketLimits
+from app.web.server.serving import Server, make_server
+from app.web.server.sockets import SocketLimits
 from tests.fakes.gateway import engine_gateway
 from tests.fakes.streams import Events
 

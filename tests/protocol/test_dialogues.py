@@ -28,7 +28,7 @@ from app.agents.roster import Roster
 from app.agents.tools.tool import Tool, ToolContext
 from app.calls.actions import Action, Clear, Decide, End, PlayAudio
 from app.calls.background_work import BackgroundWork
-from app.calls.conversation import Conversation
+from app.calls.conversation.conversation import Conversation
 from app.calls.policy import CallPolicy
 from app.carrier.base import (
     CarrierCallId,

@@ -15,7 +15,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from app.framing import masked_text_frame, text_frame
-from app.web.sockets import (
+from app.web.server.sockets import (
     MessageTransport,
     SocketCounts,
     SocketLimits,

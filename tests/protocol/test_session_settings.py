@@ -10,7 +10,7 @@ import openai.types.realtime as vendor
 import pytest
 from pydantic import TypeAdapter
 
-from app.assembly.sessions import session_config
+from app.assembly.agents.sessions import session_config
 from app.realtime.dialect import GA
 from app.realtime.events import SessionUpdate
 from app.settings import load

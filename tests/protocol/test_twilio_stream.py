@@ -47,7 +47,7 @@ from app.carrier.twilio.media import (
     render_stop,
 )
 from app.errors import CarrierUnavailable, RemoteProtocolError
-from app.web.sockets import (
+from app.web.server.sockets import (
     MessageTransport,
     SocketCounts,
     SocketLimits,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api_keys import ApiKeys, Scope, first_key, first_key_path
+from app.credentials.api_keys import ApiKeys, Scope, first_key, first_key_path
 from app.errors import ConfigError
 
 

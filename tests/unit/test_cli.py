@@ -17,8 +17,8 @@ import typer
 from typer.testing import CliRunner
 
 from app import cli
-from app.api_keys import first_key_path
 from app.cli.shared import wrapped
+from app.credentials.api_keys import first_key_path
 from app.settings import Settings, load
 
 ACCOUNT = "AC" + "1" * 32

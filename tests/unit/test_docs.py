@@ -21,7 +21,7 @@ from app.cli import app as command_line
 from app.events import EndReason
 from app.settings import Limits, Settings, check_deployment, load
 from app.web.metrics import AuthFailure, Metrics, Refusal
-from app.web.sockets import SocketCounts
+from app.web.server.sockets import SocketCounts
 
 ROOT = Path(__file__).parents[2]
 CONFIG = (ROOT / "config.yaml").read_text(encoding="utf-8")

@@ -4,9 +4,9 @@ Events of the model and `now_ms` go in, actions come out. A dialogue is composed
 which is asked directly: who speaks (`active`), what is said next (`responses`), function calls and
 handoffs (`function_calls`), what was said (`transcript`, `history`) and failed responses
 (`failures`). Here is what concerns more than one of them: events of the model, guardrail results,
-and a fresh connection. What is heard, barge-in and keypads belong to `app.calls.conversation`, a
-conversation without a phone to `app.agents.session.session_conversation`; both hold a dialogue.
-Pure.
+and a fresh connection. What is heard, barge-in and keypads belong to
+`app.calls.conversation.conversation`, a conversation without a phone to
+`app.agents.session.session_conversation`; both hold a dialogue. Pure.
 """
 
 from __future__ import annotations

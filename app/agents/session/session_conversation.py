@@ -1,7 +1,8 @@
 """The pure half of a session without a phone: a `Dialogue`, and the events to publish.
 
-`app.calls.conversation` is its counterpart on the phone: a call plays sound and counts silence, a
-session hands sound out and reports. `app.agents.session.agent_session` performs the actions. Pure.
+`app.calls.conversation.conversation` is its counterpart on the phone: a call plays sound and counts
+silence, a session hands sound out and reports. `app.agents.session.agent_session` performs the
+actions. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tools with which a model controls its call, and their schemas.
 
-The call runs them (`app.calls.keypad.keypad`, `app.calls.conversation`), so they have no function
-here. An agent has those that its session lists.
+The call runs them (`app.calls.keypad.keypad`, `app.calls.conversation.conversation`), so they have
+no function here. An agent has those that its session lists.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, Final, assert_never
 from app.agents.dialogue.actions import RunTool
 from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import ClosingPrompt, Intent, TransferCall
-from app.calls.call_tools import CallTools
+from app.calls.conversation.call_tools import CallTools
 from app.calls.keypad import menu
 from app.calls.keypad.consent import KeypadConsent
 from app.calls.keypad.digits import Collected, CollectionEnd, DigitCollection, DigitRequest

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Final
 
 from app.bus import Bus, Message
-from app.calls.allowances import Allowances
-from app.calls.budget import Budget
+from app.calls.admission.allowances import Allowances
+from app.calls.admission.budget import Budget
 from app.calls.observers.live_feed import CALL_EVENTS
 from app.carrier.base import CarrierCallId, IncomingCall
 from app.events import CallId

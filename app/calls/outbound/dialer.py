@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from app.calls.admission.switchboard import Admission, Switchboard, new_call_id
 from app.calls.hang_up import contain
 from app.calls.outbound.dial_policy import (
     NOT_ENABLED,
@@ -30,7 +31,6 @@ from app.calls.outbound.placed_call import (
     PlacingMeans,
 )
 from app.calls.route import Route
-from app.calls.switchboard import Admission, Switchboard, new_call_id
 from app.carrier.base import (
     CarrierCallId,
     IncomingCall,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from app.calls.admission.switchboard import Admission, Switchboard
 from app.calls.route import Route
-from app.calls.switchboard import Admission, Switchboard
 from app.carrier.base import (
     CallProgress,
     CarrierCallId,

@@ -83,7 +83,7 @@ _FATAL: Final = {SECOND_START: CLOSE_POLICY, MESSAGE_TOO_LARGE: CLOSE_TOO_LARGE}
 
 
 class Messages(Protocol):
-    """Takes what comes over a transport: `app.web.sockets` has the same, with the words for it."""
+    """Takes what comes over a transport, as that of `app.web.server.sockets`, with its words."""
 
     def on_text(self, text: bytes) -> None: ...
     def on_binary(self) -> None: ...

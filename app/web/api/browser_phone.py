@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api_keys import Scope
 from app.calls.route import Diversion
 from app.carrier.base import IncomingCall
 from app.carrier.browser import new_browser_call_id
+from app.credentials.api_keys import Scope
 from app.events import CallId
 from app.web.api.guard import client_of, needs
 from app.web.api.problem import Problem

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api_keys import Scope
 from app.bus import Bus, Message
+from app.credentials.api_keys import Scope
 from app.errors import ConfigError
 from app.web.api.guard import client_of, needs
 from app.web.api.problem import Problem

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
 
-from app.api_keys import Scope
+from app.credentials.api_keys import Scope
 from app.web.api.guard import needs
 
 __all__ = ["add_description"]

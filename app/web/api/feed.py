@@ -16,9 +16,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
-from app.api_keys import Scope
-from app.calls.levels import LEVELS_EVERY_S, LiveLevels
+from app.calls.admission.levels import LEVELS_EVERY_S, LiveLevels
 from app.calls.observers.live_feed import FeedEntry, LiveFeed
+from app.credentials.api_keys import Scope
 from app.web.api.guard import needs
 from app.web.api.problem import Problem
 

@@ -21,10 +21,10 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from app.api_keys import ApiKeys, Scope
 from app.bus import Bus, Message, Responder
-from app.console_logins import Login, Logins, csrf_token, token_hash
-from app.passwords import Passwords, Person
+from app.credentials.api_keys import ApiKeys, Scope
+from app.credentials.console_logins import Login, Logins, csrf_token, token_hash
+from app.credentials.passwords import Passwords, Person
 from app.threads import in_thread
 from app.web.api.problem import API_PREFIX, Problem
 from app.web.api.replays import Replays

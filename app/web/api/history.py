@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api_keys import Scope
+from app.credentials.api_keys import Scope
 from app.events import AgentSaid, CallEnded, CallerSaid, CallId
 from app.explain import explain, render
 from app.store.base import (

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api_keys import MAX_NAME_CHARS, ApiKeys, Scope
+from app.credentials.api_keys import MAX_NAME_CHARS, ApiKeys, Scope
 from app.errors import ConfigError
 from app.threads import in_thread
 from app.web.api.guard import needs

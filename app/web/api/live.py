@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api_keys import Scope
+from app.credentials.api_keys import Scope
 from app.errors import ActionRefused
 from app.events import CallId
 from app.web.api.guard import client_of, needs

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.api_keys import Scope
 from app.calls.outbound.campaigns import CampaignOptions
 from app.calls.outbound.dial_policy import Purpose
 from app.calls.outbound.dialer import PlaceOrder
 from app.calls.outbound.outbound import Outbound
+from app.credentials.api_keys import Scope
 from app.errors import PlacingRefused, StoreError, StoreUnavailable
 from app.events import CallId
 from app.store.outbound import Attempt, Campaign, Contact, ListedNumber

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 
-from app.api_keys import Scope
+from app.credentials.api_keys import Scope
 from app.web.api.guard import needs
 
 __all__ = ["add_overview_routes"]

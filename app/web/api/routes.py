@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.api_keys import ApiKeys
 from app.bus import Bus
-from app.calls.levels import LiveLevels
+from app.calls.admission.levels import LiveLevels
 from app.calls.observers.live_feed import LiveFeed
 from app.calls.outbound.outbound import Outbound
+from app.credentials.api_keys import ApiKeys
 from app.store.history import CallHistory
 from app.store.sql.webhooks import WebhookOutbox
 from app.web.api.browser_phone import BrowserPhone, add_phone_routes

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 
-from app.api_keys import Scope
 from app.bus import Bus, Message
+from app.credentials.api_keys import Scope
 from app.events import CallId
 from app.web.api.guard import client_of, needs
 from app.web.api.live import LiveCallId

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 
-from app.api_keys import Scope
+from app.credentials.api_keys import Scope
 from app.store.sql.webhooks import Delivery, WebhookOutbox
 from app.web.api.guard import needs
 from app.web.api.problem import Problem, store_problems

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app import logs
-from app.calls import seen_calls, switchboard
+from app.calls.admission import seen_calls, switchboard
 from app.main import Trunkline, _tune_garbage_collector, build
 from app.settings import carrier_credentials, load
 from app.store import writer

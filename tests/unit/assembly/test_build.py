@@ -14,7 +14,6 @@ from app.agents.instructions import CallFacts
 from app.agents.tools.call_control import CALL_TOOLS
 from app.agents.tools.read_back import READ_BACK
 from app.agents.tools.tool import Approval, ToolContext
-from app.api_keys import ApiKeys, Scope
 from app.assembly import Assembly, assemble, call_policy, session_config
 from app.calls.keypad.menu import HangUp, MenuPlan, Repeat, Say, ToAgent, Transfer
 from app.calls.policy import CallPolicy
@@ -23,11 +22,12 @@ from app.calls.transfer.phone_tools import phone_tools
 from app.calls.turns.presets import PRESETS
 from app.carrier.base import CallerIdPolicy, CarrierCallId, IncomingCall
 from app.carrier.destinations import Destinations, destination
+from app.credentials.api_keys import ApiKeys, Scope
 from app.errors import ConfigError
 from app.events import CallId, Party
 from app.realtime.events import DEFAULT_TURN_DETECTION, UNSET, SemanticVad, ServerVad, Transcription
 from app.settings import Settings, load
-from app.settings.agents import BUILT_IN_TOOLS
+from app.settings.sections.agents import BUILT_IN_TOOLS
 
 HEAD = "openai_realtime: {api_key: a key of the model}\n"
 OURS = "+15551234567"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from app.assembly.agents.receptionist import given_facts
 from app.assembly.build import assemble
-from app.assembly.receptionist import given_facts
 from app.assembly.voice_models import VoiceModels, offline_problems
 from app.engine.receptionist.script_file import DEFAULT_SCRIPT
 from app.realtime.connecting import GuardedModel

@@ -11,7 +11,7 @@ from app.agents.dialogue.actions import GiveUp, Record, RunTool, ToVoice
 from app.agents.roster import Roster
 from app.agents.tools.call_control import CALL_TOOLS
 from app.calls.actions import Action, AppendAudio, CheckMessages, Clear, End, PlayAudio, RenewVoice
-from app.calls.conversation import PROBE_MARK, Conversation
+from app.calls.conversation.conversation import PROBE_MARK, Conversation
 from app.calls.keypad.menu import KeypadMap
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.calls.allowances import Allowance, Allowances
+from app.calls.admission.allowances import Allowance, Allowances
 from app.carrier.base import CarrierCallId, IncomingCall
 from app.errors import CapacityError
 from app.events import CallId
@@ -119,7 +119,7 @@ def test_sip_users_without_a_number_share_the_limit_of_numbers() -> None:
 def test_callers_are_forgotten_in_the_order_in_which_they_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.calls.allowances.REMEMBERED", 200)
+    monkeypatch.setattr("app.calls.admission.allowances.REMEMBERED", 200)
     allowances = Allowances(Allowance(calls_per_day=1))
     for number in range(200):
         assert refusal(allowances, incoming(f"sip:caller-{number}@example.com"), 0) == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.calls.budget import Budget, BudgetNews, DayBudget
+from app.calls.admission.budget import Budget, BudgetNews, DayBudget
 
 
 def at(text: str) -> datetime:

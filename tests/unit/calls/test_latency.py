@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.calls.latency import TurnLatency
+from app.calls.conversation.latency import TurnLatency
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 100), (0.5, 300), (0.95, 500), (1.0, 500)])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.calls.model_watch import FALLBACK_TAKES_MS, RING_AFTER_MS, ModelWatch
+from app.calls.conversation.model_watch import FALLBACK_TAKES_MS, RING_AFTER_MS, ModelWatch
 from app.calls.policy import CallPolicy
 from app.carrier.base import CallerAudio
 from app.events import EndReason, VoiceTrouble

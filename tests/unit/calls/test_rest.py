@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.calls.floor import LONGEST_REST_MS, REST_MS
+from app.calls.conversation.floor import LONGEST_REST_MS, REST_MS
 from app.calls.media.uplink import Uplink
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice

@@ -31,7 +31,7 @@ from app.realtime.events import (
     Transcription,
     Unknown,
 )
-from app.settings.realtime import TurnDetection
+from app.settings.sections.realtime import TurnDetection
 from audio.format import PCM16_16K, PCM16_24K, PCMU_8K
 from tests.fakes.engine_parts import EchoResponder, speech
 from tests.unit.engine.session_driver import Driver, message, names, tool

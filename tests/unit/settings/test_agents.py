@@ -10,7 +10,7 @@ import yaml
 
 from app.calls.turns.presets import PRESETS
 from app.settings import SessionOverrides, Settings, masked
-from app.settings.agents import BUILT_IN_TOOLS
+from app.settings.sections.agents import BUILT_IN_TOOLS
 from tests.unit.settings.test_load import refusal, settings_of
 
 CANARY = "canary-0123456789-0123456789"

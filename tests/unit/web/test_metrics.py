@@ -20,7 +20,7 @@ from app.events import (
     VoiceTrouble,
 )
 from app.web.metrics import AuthFailure, Metrics, Refusal
-from app.web.sockets import SocketCounts
+from app.web.server.sockets import SocketCounts
 
 
 def _value(metrics: Metrics, name: str, **labels: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from app.web.sockets import _Transport
+from app.web.server.sockets import _Transport
 from tests.fakes.waiting import until
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.agents.tools.call_control import CALL_TOOLS
-from app.assembly.sessions import call_policy, with_first_words
+from app.assembly.agents.sessions import call_policy, with_first_words
 from app.calls.actions import Action, ClosingPrompt
 from app.calls.media.playout import MARK_GRACE_MS
 from app.calls.recording.notice import contains_words

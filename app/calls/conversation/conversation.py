@@ -30,21 +30,22 @@ from app.agents.tools.call_control import (
     too_early,
 )
 from app.calls.actions import Action, AppendAudio, ClosingPrompt, End, Intent, PlayAudio
-from app.calls.call_tools import CallTools
-from app.calls.do_not_call import OPTED_OUT, DoNotCall
-from app.calls.first_words import FirstWords
-from app.calls.floor import Floor
-from app.calls.goodbye import Goodbye
+from app.calls.conversation.call_tools import CallTools
+from app.calls.conversation.do_not_call import OPTED_OUT, DoNotCall
+from app.calls.conversation.first_words import FirstWords
+from app.calls.conversation.floor import Floor
+from app.calls.conversation.goodbye import Goodbye
+from app.calls.conversation.latency import TurnLatency
+from app.calls.conversation.message_taking import MessageTaking
+from app.calls.conversation.model_watch import ModelWatch
+from app.calls.conversation.supervision import Supervision
 from app.calls.keypad.consent import KeypadConsent
 from app.calls.keypad.keypad import Keypad
 from app.calls.keypad.menu import KeypadMap
-from app.calls.latency import TurnLatency
 from app.calls.media.downlink import Downlink
 from app.calls.media.false_interruption import FalseInterruption, Interrupted
 from app.calls.media.ringback import Ringback
 from app.calls.media.uplink import Uplink
-from app.calls.message_taking import MessageTaking
-from app.calls.model_watch import ModelWatch
 from app.calls.outbound.answering import (
     CALLING_NOTE,
     PERSON_NOTE,
@@ -56,7 +57,6 @@ from app.calls.outbound.answering import (
 from app.calls.policy import CallPolicy
 from app.calls.recording.notice import RecordingNotice
 from app.calls.recording.tape import Tape
-from app.calls.supervision import Supervision
 from app.calls.turns.meaningful_words import is_echo, meaningful_words
 from app.calls.turns.protected_greeting import ProtectedGreeting
 from app.calls.turns.timers import CallTimers

@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from app.agents.dialogue.actions import Record
 from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import End, Intent
-from app.calls.do_not_call import OPTED_OUT
+from app.calls.conversation.do_not_call import OPTED_OUT
 from app.calls.keypad.keypad import Keypad
 from app.calls.outbound.answering import Greet, Open, Say, Tell
 from app.calls.recording.notice import RecordingNotice

@@ -1,8 +1,8 @@
 """Tools that act on the call itself: which of them run here, and how they are answered.
 
-`end_call` belongs to `app.calls.goodbye`, digits to `app.calls.keypad.keypad` and messages to
-`app.calls.message_taking`; holding is only a matter of timers and stands here. Their schemas are in
-`app.agents.tools.call_control`. Pure.
+`end_call` belongs to `app.calls.conversation.goodbye`, digits to `app.calls.keypad.keypad` and
+messages to `app.calls.conversation.message_taking`; holding is only a matter of timers and stands
+here. Their schemas are in `app.agents.tools.call_control`. Pure.
 """
 
 from __future__ import annotations

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Final
 
 from app.agents.dialogue.dialogue import Dialogue
-from app.calls.goodbye import Goodbye
+from app.calls.conversation.goodbye import Goodbye
+from app.calls.conversation.model_watch import ModelWatch
+from app.calls.conversation.supervision import Supervision
 from app.calls.keypad.keypad import Keypad
 from app.calls.media.downlink import Downlink
 from app.calls.media.false_interruption import FalseInterruption
 from app.calls.media.uplink import Uplink
-from app.calls.model_watch import ModelWatch
 from app.calls.outbound.answering import Answering
-from app.calls.supervision import Supervision
 from app.calls.turns.timers import CallTimers
 from app.calls.turns.turn_table import Turn, TurnEvent, Turns
 

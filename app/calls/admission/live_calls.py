@@ -13,8 +13,8 @@ from typing import Any, Final
 from app.agents.dialogue.messages import SayMode, SayWhen
 from app.agents.tools.invocation import ApprovalRequest
 from app.bus import Bus, Message
+from app.calls.admission.switchboard import Switchboard
 from app.calls.call import Call
-from app.calls.switchboard import Switchboard
 from app.errors import ActionRefused, ToolError
 from app.events import CallId, EndReason
 

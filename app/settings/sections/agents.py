@@ -11,8 +11,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from app.settings.limits import CallLimits, RecordingOverrides
-from app.settings.realtime import SessionOverrides
+from app.settings.sections.limits import CallLimits, RecordingOverrides
+from app.settings.sections.realtime import SessionOverrides
 from app.settings.values import Blank, FunctionPath, Name, Section, Spoken, Text, TimeZone
 
 __all__ = [

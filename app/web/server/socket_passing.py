@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from app.web.sockets import GuardedHttp
+from app.web.server.sockets import GuardedHttp
 
 __all__ = ["SocketPassing", "stream_path_of", "with_socket_passing"]
 

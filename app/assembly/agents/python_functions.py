@@ -96,7 +96,7 @@ def _told(error: BaseException) -> str:
     return f"{where}{type(error).__name__}: {error}"
 
 
-_OURS: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_OURS: Final = f"{Path(__file__).parents[2]}{os.sep}"
 _LIBRARIES: Final = tuple(
     f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "purelib", "platlib")
 )

@@ -8,7 +8,7 @@ from typing import Final
 from app.agents.dialogue.actions import DialogueAction, RunTool, ToVoice
 from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import UNHEARD, ClosingPrompt, End
-from app.calls.call_tools import CallTools
+from app.calls.conversation.call_tools import CallTools
 from app.events import EndReason
 
 __all__ = ["Goodbye"]

@@ -9,7 +9,7 @@ from typing import Any, Final
 from app.agents.dialogue.actions import Record, RunTool
 from app.agents.dialogue.dialogue import Dialogue
 from app.calls.actions import CheckMessages, Intent
-from app.calls.call_tools import CallTools
+from app.calls.conversation.call_tools import CallTools
 from app.errors import ToolArgsInvalid, ToolFailed
 from app.events import CallId, MessageTaken, Party
 

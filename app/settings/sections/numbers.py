@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from app.settings.agents import Variables, only_one_of
-from app.settings.limits import CallLimits, RecordingOverrides
-from app.settings.realtime import SessionOverrides
+from app.settings.sections.agents import Variables, only_one_of
+from app.settings.sections.limits import CallLimits, RecordingOverrides
+from app.settings.sections.realtime import SessionOverrides
 from app.settings.values import Blank, Language, Name, PhoneNumber, Section, Spoken, Text, TimeZone
 
 __all__ = [

@@ -14,15 +14,15 @@ from app.agents.tools.http_tool import http_tool
 from app.agents.tools.mcp import missing_package
 from app.agents.tools.mcp_server import McpServerSpec
 from app.agents.tools.tool import Approval, Tool, run_in_process, tool
-from app.api_keys import ApiKeys, Scope
+from app.assembly.agents.python_functions import find_function
 from app.assembly.problems import Problems, agent_place
-from app.assembly.python_functions import find_function
+from app.credentials.api_keys import ApiKeys, Scope
 from app.errors import ConfigError, ToolFailed
 from app.http.addresses import check_url
 from app.http.client import SafeHttp
 from app.installation import command
 from app.settings import McpServerSettings, Mode, Settings, ToolSettings
-from app.settings.tools import HttpToolSettings
+from app.settings.sections.tools import HttpToolSettings
 
 __all__ = ["make_mcp_specs", "make_tools", "session_tools"]
 

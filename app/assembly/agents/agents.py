@@ -13,11 +13,11 @@ from app.agents.instructions import FACTS, CallFacts, check_template
 from app.agents.per_call import InstructionsFunction, check_function
 from app.agents.roster import Roster
 from app.agents.tools.tool import Tool
+from app.assembly.agents.python_agents import completed
+from app.assembly.agents.python_functions import find_function
+from app.assembly.agents.sessions import overridden, session_config
+from app.assembly.agents.tools import session_tools
 from app.assembly.problems import Problems
-from app.assembly.python_agents import completed
-from app.assembly.python_functions import find_function
-from app.assembly.sessions import overridden, session_config
-from app.assembly.tools import session_tools
 from app.calls.keypad.menu import (
     HangUp,
     KeyAction,
@@ -32,7 +32,7 @@ from app.calls.transfer.phone_tools import CANCEL_TRANSFER, TRANSFER_CALL
 from app.events import Party
 from app.realtime.events import SessionConfig
 from app.settings import AgentSettings, NumberSettings, OpenAIRealtime, Settings, VoiceChoice
-from app.settings.agents import KeySettings, MenuSettings
+from app.settings.sections.agents import KeySettings, MenuSettings
 
 __all__ = ["AgentParts", "make_keypads", "make_roster"]
 

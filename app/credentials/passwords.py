@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from app.api_keys import Scope, locked, write_private
+from app.credentials.api_keys import Scope, locked, write_private
 from app.errors import ConfigError
 from app.threads import in_thread
 

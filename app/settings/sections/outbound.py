@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from app.settings.answered_by import AnsweredBySettings
-from app.settings.numbers import Region
+from app.settings.sections.answered_by import AnsweredBySettings
+from app.settings.sections.numbers import Region
 from app.settings.values import Blank, PhoneNumber, Section
 
 __all__ = ["OutboundSettings"]

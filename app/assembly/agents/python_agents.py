@@ -14,7 +14,7 @@ from typing import Any
 from app.agents.agent import Agent
 from app.agents.guardrails.rules import DEBOUNCE_CHARS
 from app.agents.roster import Roster
-from app.assembly.python_functions import find_module
+from app.assembly.agents.python_functions import find_module
 from app.errors import ConfigError
 from app.events import Party
 from app.realtime.events import UNSET, SessionConfig

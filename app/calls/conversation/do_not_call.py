@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from app.agents.dialogue.actions import DialogueAction, Record, RunTool
 from app.agents.dialogue.dialogue import Dialogue
-from app.calls.call_tools import CallTools
+from app.calls.conversation.call_tools import CallTools
 from app.calls.outbound.opt_out import opts_out
 from app.errors import ToolFailed
 from app.events import CallId, OptedOut

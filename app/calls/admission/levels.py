@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.bus import Bus, Message
+from app.calls.admission.switchboard import Switchboard
 from app.calls.call import Call
-from app.calls.switchboard import Switchboard
 from app.events import CallId
 from audio.format import AudioFormat
 from audio.level import SILENCE_DBFS, peak_dbfs

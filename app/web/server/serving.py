@@ -25,11 +25,11 @@ from typing import Any
 import uvicorn
 
 from app.settings import open_files
-from app.web.listener import BACKLOG, bind
 from app.web.realtime import MAX_MESSAGE_BYTES, REALTIME_PATH
-from app.web.socket_passing import SocketPassing, with_socket_passing
-from app.web.sockets import SocketCounts, SocketLimits, guarded_protocols
-from app.web.watchdog import Watchdog
+from app.web.server.listener import BACKLOG, bind
+from app.web.server.socket_passing import SocketPassing, with_socket_passing
+from app.web.server.sockets import SocketCounts, SocketLimits, guarded_protocols
+from app.web.server.watchdog import Watchdog
 
 __all__ = ["Server", "make_server", "running"]
 

@@ -16,8 +16,8 @@ from app.agents.guardrails.rules import (
     model_guardrail,
     regex_guardrail,
 )
+from app.assembly.agents.python_functions import find_function
 from app.assembly.problems import Problems
-from app.assembly.python_functions import find_function
 from app.events import Party
 from app.settings import GuardrailSettings, Settings
 

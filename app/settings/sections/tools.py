@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from app.settings.agents import only_one_of
+from app.settings.sections.agents import only_one_of
 from app.settings.values import (
     Blank,
     FunctionPath,

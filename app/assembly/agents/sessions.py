@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
-from app.assembly.tools import session_tools
+from app.assembly.agents.tools import session_tools
 from app.calls.policy import (
     AnsweredByRules,
     CallPolicy,

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from app.api_keys import Scope, locked, write_private
+from app.credentials.api_keys import Scope, locked, write_private
 from app.errors import ConfigError
 from app.threads import Slots, in_thread
 

@@ -19,14 +19,14 @@ from typing import Final, Protocol
 
 from app.agents.tools.invocation import ApprovalRequest
 from app.agents.tools.tool import Approval
-from app.calls.allowances import Allowances
-from app.calls.budget import Budget
+from app.calls.admission.allowances import Allowances
+from app.calls.admission.budget import Budget
+from app.calls.admission.seen_calls import SeenCalls
 from app.calls.call import LOST, Call
 from app.calls.hang_up import contained
 from app.calls.observers.feed import Feed
 from app.calls.recording.recorder import Recorder
 from app.calls.route import Diversion, Route
-from app.calls.seen_calls import SeenCalls
 from app.calls.ticker import Ticker
 from app.calls.transfer.transfer_reports import TransferReports
 from app.calls.transfer.transfers import Transfers

@@ -1,0 +1,1 @@
+"""Admission: the calls that are taken, their limits and money, and those that are live."""

@@ -1,0 +1,1 @@
+"""The server below the application: the listener, its sockets and their bounds, and the signals."""
