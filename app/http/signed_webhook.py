@@ -24,6 +24,7 @@ from app.background import BackgroundJobs
 from app.errors import ConfigError, ToolError, ToolFailed
 from app.http.addresses import check_url
 from app.http.client import Fetched, Outgoing, SafeHttp
+from app.json_text import whole_text
 from app.retry import parse_retry_after, retry
 
 __all__ = ["Message", "Outbox", "Webhook", "WebhookSpec"]
@@ -107,7 +108,7 @@ class Message:
             "data": dict(self.data),
         }
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace").decode("utf-8")
+        return whole_text(text)
 
 
 class Webhook:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from json import dumps
 from typing import Any, Final, Self
 
 import httpx2
 
 from app.http.client import CONNECT_TIMEOUT_S
 from app.http.routed import open_client
+from app.json_text import whole_text
 
 __all__ = ["StreamingHttp", "sse_data"]
 
@@ -69,12 +71,17 @@ class StreamingHttp:
         Raises:
             httpx2.HTTPError: the server was not reached, is late, or cut the answer.
         """
-        body: dict[str, Any] = {"json": json} if file is None else {"files": {"file": file}}
+        sent = dict(headers)
+        body: dict[str, Any] = {"files": {"file": file}}
+        if file is None:
+            text = dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            body = {"content": whole_text(text).encode()}
+            sent["content-type"] = "application/json"
         if fields is not None:
             body["data"] = dict(fields)
         timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
         async with self._opened().stream(
-            "POST", url, headers=dict(headers), timeout=timeout, **body
+            "POST", url, headers=sent, timeout=timeout, **body
         ) as response:
             yield response
 

@@ -8,7 +8,6 @@ Arguments are what callers have said: the answers hold personal data.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Final
@@ -19,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from app.calls.admission.live_calls import LiveCalls
 from app.errors import ActionRefused, SignatureError
 from app.events import CallId
+from app.json_text import parse_json
 from app.web.app import error_response
 from app.web.clients import AccessRule
 from app.web.metrics import AuthFailure, Metrics
@@ -89,7 +89,7 @@ async def _read(request: Request) -> Decision | None:
         if len(body) > MAX_BODY_BYTES:
             return None
     try:
-        given = json.loads(body) if kind == "application/json" else None
+        given = parse_json(bytes(body)) if kind == "application/json" else None
     except (ValueError, RecursionError):
         return None
     match given:

@@ -7,7 +7,6 @@ cookie that scripts cannot read; what acts sends a token beside it (`app.web.api
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,6 +19,7 @@ from fastapi.responses import JSONResponse, Response
 from app.bus import Bus
 from app.credentials.console_logins import Login, Logins, csrf_token
 from app.errors import ConfigError
+from app.json_text import parse_json
 from app.web.api.guard import HTTPS_COOKIE, PLAIN_COOKIE, Guard, is_https, login_cookie
 from app.web.app import error_response
 from app.web.clients import is_foreign_site, is_local
@@ -229,7 +229,7 @@ async def _body(request: Request) -> Mapping[str, Any]:
         if len(body) > MAX_BODY_BYTES:
             return {}
     try:
-        found = json.loads(bytes(body))
+        found = parse_json(bytes(body))
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -44,6 +44,7 @@ from app.events import (
     VoiceReconnecting,
     VoiceTrouble,
 )
+from app.json_text import whole_text
 from app.web.app import error_response
 
 __all__ = ["TRANSCRIPT_PATH", "Follow", "add_transcript_feed", "transcript_line"]
@@ -76,7 +77,7 @@ async def _lines(events: AsyncIterator[CallEvent]) -> AsyncIterator[str]:
     async for event in events:
         line = transcript_line(event)
         if line is not None:
-            yield json.dumps(line, ensure_ascii=False) + "\n"
+            yield whole_text(json.dumps(line, ensure_ascii=False)) + "\n"
 
 
 def transcript_line(event: CallEvent) -> dict[str, Any] | None:

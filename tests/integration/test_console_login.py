@@ -272,6 +272,12 @@ async def test_passwords_are_guessed_a_few_times_and_then_not_even_the_right_one
         assert right.status_code == 429
         for odd in ({"name": "nobody", "password": "x"}, {"name": "ann"}, {"name": "", "key": "k"}):
             assert (await one.post("/console/login", json=odd)).status_code == 401
+        half = await one.post(
+            "/console/login",
+            content=rb'{"name": "\ud800", "password": "\ud800"}',
+            headers={"content-type": "application/json"},
+        )
+        assert half.status_code == 401
         await log_in(one, link=Logins(app.settings.state_dir).make_link())  # which nobody guesses
 
 

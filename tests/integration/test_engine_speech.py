@@ -192,6 +192,15 @@ async def test_speech_is_loud_enough_and_never_clips(
     assert np.abs(samples).max() < 10 ** (-1 / 20)
 
 
+@pytest.mark.parametrize("odd", ["\0", "\ud83d"], ids=ascii)
+async def test_an_odd_character_silences_no_sentence(
+    odd: str, synthesizer: WorkerSynthesizer
+) -> None:
+    plain = await _spoken(synthesizer, "We are open Monday to Friday.", "alloy", 1.0)
+    spoken = await _spoken(synthesizer, f"We are open {odd} Monday to Friday.", "alloy", 1.0)
+    assert len(spoken) > 0.8 * len(plain)
+
+
 async def test_faster_speech_is_shorter(synthesizer: WorkerSynthesizer) -> None:
     text = "We are open Monday to Friday."
     slow = await _spoken(synthesizer, text, "alloy", 0.7)

@@ -563,6 +563,25 @@ async def test_speech_is_read_however_the_server_sends_it(name: str, http: Strea
     assert (body["voice"], body["response_format"]) == ("nova", "pcm")
 
 
+async def test_half_of_a_character_stops_no_stage(http: StreamingHttp) -> None:
+    """A server that cuts an emoji between two tokens writes halves, as JSON can spell them."""
+    halves = sse(
+        'data: {"choices": [{"delta": {"content": "Fine \\ud83d"}}]}\n\n',
+        'data: {"choices": [{"delta": {"content": "\\ude00."}}]}\n\n',
+        "data: [DONE]\n\n",
+    )
+    heard = answer(b'{"text": "Hello \\ud83d"}')
+    async with WebService(halves, heard, speech_events(TONE)) as server:
+        said = text(await read(ChatCompletions(spec(server), http)))
+        assert said == "Fine ??."
+        async with time_limit():
+            assert await HttpTranscriber(spec(server), http).transcribe(speech(200)) == "Hello ?"
+            # A word of Python's may hold one as well.
+            voice = HttpVoice(spec(server), http)
+            assert [c async for c in voice.speak("Fine \ud83d.", voice="marin", speed=1.0)]
+    assert json.loads(server.asked[2].body)["input"] == "Fine ?."
+
+
 async def test_a_voice_that_takes_wav_alone_is_asked_for_it_from_then_on(
     http: StreamingHttp,
 ) -> None:

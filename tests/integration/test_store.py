@@ -72,7 +72,9 @@ async def test_events_are_kept_as_they_came_and_the_row_is_made_of_them(store: S
     await store.append(records[:3], instance="me")
     assert (await store.call(OF)).outcome is Outcome.IN_PROGRESS
     await store.append(records[3:], instance="me")
-    assert as_put([*await store.events(OF)]) == records
+    # Half of a character, which no answer can be sent with, comes back as a question mark.
+    whole = recorded(call_events(said=("Grüße \U0001f600 \0", "and ? this")))
+    assert as_put([*await store.events(OF)]) == whole
     assert await store.call(OF) == rebuilt(records)
 
 

@@ -11,6 +11,7 @@ from app.agents.tools.tool import ToolContext
 from app.errors import ToolFailed
 from app.events import TaskRequest
 from app.http.signed_webhook import Message, Webhook
+from app.json_text import parse_json
 
 __all__ = ["Delegate", "ToolDelegate", "WebhookDelegate"]
 
@@ -50,7 +51,7 @@ class WebhookDelegate:
         if "json" not in fetched.headers.get("content-type", "").lower() or not text:
             return text
         try:
-            answer = json.loads(text)
+            answer = parse_json(text)
         except (ValueError, RecursionError) as error:
             raise ToolFailed("The agent's answer is not JSON.", code="response_invalid") from error
         match answer:

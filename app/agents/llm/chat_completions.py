@@ -20,6 +20,7 @@ from app.agents.llm.question import ModelQuestion
 from app.errors import AppError, ConfigError, ToolFailed
 from app.http.addresses import check_url
 from app.http.client import Fetched, Outgoing, SafeHttp
+from app.json_text import parse_json
 
 __all__ = ["ChatEndpoint", "ChatSpec", "JsonMode"]
 
@@ -148,7 +149,7 @@ def read_answer(fetched: Fetched) -> str:
     if fetched.status != 200:
         raise AppError(f"the chat endpoint answered {fetched.status}", code="chat_refused")
     try:
-        text = _content(json.loads(fetched.body))
+        text = _content(parse_json(fetched.body))
     except (ValueError, RecursionError):
         text = None
     if not text or not text.strip():

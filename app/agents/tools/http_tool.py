@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from app.agents.tools.http_template import HttpToolSpec, RequestTemplate
 from app.agents.tools.tool import Tool, ToolContext
 from app.errors import ToolError, ToolFailed
 from app.http.client import Fetched, Outgoing, SafeHttp
+from app.json_text import parse_json
 from app.retry import parse_retry_after, retry
 
 __all__ = ["HttpToolSpec", "http_tool", "point"]
@@ -126,7 +126,7 @@ def _result(spec: HttpToolSpec, fetched: Fetched) -> Any:
 def _decoded(fetched: Fetched, *, must_be_json: bool) -> Any:
     if must_be_json or "json" in fetched.headers.get("content-type", "").lower():
         try:
-            return json.loads(fetched.body)
+            return parse_json(fetched.body)
         except (ValueError, RecursionError) as error:
             raise ToolFailed(
                 "The service's answer is not JSON.", code="response_invalid"

@@ -32,6 +32,7 @@ from app.errors import (
     ToolFailed,
     ToolTimeout,
 )
+from app.json_text import whole_text
 from app.threads import in_own_task, run_function
 
 __all__ = ["TOOL_OUTPUT_NOTE", "ApprovalRequest", "Approver", "ToolInvoker", "render_output"]
@@ -258,7 +259,7 @@ def render_output(value: Any, max_chars: int) -> str:
                 return _cut("".join(pieces), max_chars)
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolFailed(_NOT_JSON, code="tool_output_invalid") from error
-    return _safe(f'{{"result": {"".join(pieces)}}}')
+    return whole_text(f'{{"result": {"".join(pieces)}}}')
 
 
 def _plain(value: Any) -> Any:
@@ -285,12 +286,7 @@ def _refused(error: AppError, began: float) -> ToolResult:
 
 
 def _dumps(value: Mapping[str, Any]) -> str:
-    return _safe(json.dumps(value, ensure_ascii=False))
-
-
-def _safe(text: str) -> str:
-    """Without lone surrogates: JSON may spell them, a websocket cannot carry them."""
-    return text.encode("utf-8", "replace").decode()
+    return whole_text(json.dumps(value, ensure_ascii=False))
 
 
 def _since_ms(began: float) -> int:

@@ -15,6 +15,7 @@ from typing import Final
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from app.errors import ConfigError
+from app.json_text import whole_text
 
 __all__ = ["LinearRegex"]
 
@@ -51,8 +52,7 @@ class LinearRegex:
     def search(self, text: str) -> bool:
         """True when the pattern matches anywhere in the text."""
         # The engine reads UTF-8, which has no halves of surrogate pairs.
-        whole = text if text.isascii() else text.encode("utf-8", "replace").decode()
-        return self._validator.isinstance_python(whole)
+        return self._validator.isinstance_python(whole_text(text))
 
 
 def _reason(error: str) -> str:

@@ -137,7 +137,7 @@ def keep(path: Path, facts: Mapping[str, str]) -> None:
     # Created with its rights: a file that is made private later was readable until then.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
             json.dump(dict(facts), file, ensure_ascii=False, indent=2)
             file.write("\n")
     except OSError:

@@ -19,6 +19,7 @@ from typing import Final
 from app.engine.speech.frames import Frame, Kind
 from app.engine.speech.worker import Worker
 from app.errors import VoiceUnavailable
+from app.json_text import whole_text
 
 __all__ = ["WorkerSynthesizer", "sentences"]
 
@@ -121,7 +122,8 @@ class WorkerSynthesizer:
 
     async def _sentence(self, text: str, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
         """Speak a sentence; one that a lost worker has not begun is asked of the next one."""
-        request = json.dumps({"text": text, "voice": voice, "speed": speed}).encode()
+        spoken = whole_text(text).replace("\0", " ")  # where C would end the text
+        request = json.dumps({"text": spoken, "voice": voice, "speed": speed}).encode()
         begun = False
         for again in (False, True):
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -11,6 +10,7 @@ import httpx2
 
 from app.engine.stages.base import StageError, StageSpec
 from app.http.streaming import StreamingHttp
+from app.json_text import parse_json
 
 __all__ = ["as_json", "asked", "content_type", "refusal_code", "whole"]
 
@@ -129,7 +129,7 @@ def content_type(response: httpx2.Response) -> str:
 def as_json(text: str) -> Mapping[str, Any]:
     """The JSON object in a text; an empty one when there is none."""
     try:
-        value = json.loads(text.removeprefix("\ufeff"))  # a byte order mark
+        value = parse_json(text)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

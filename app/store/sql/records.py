@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import RowMapping
 
 from app.events import AgentSaid, CallerSaid, Party
+from app.json_text import parse_json
 from app.store.base import Direction, Outcome, StoredCall, StoredEvent
 from app.store.codec import decode
 from app.store.search_terms import words_of
@@ -49,7 +50,7 @@ def event_row(record: StoredEvent) -> dict[str, Any]:
 
 
 def event_of(row: RowMapping) -> StoredEvent:
-    return StoredEvent(**{**row, "body": json.loads(row["body"])})
+    return StoredEvent(**{**row, "body": parse_json(row["body"])})
 
 
 def lines_of(records: Iterable[StoredEvent]) -> list[dict[str, Any]]:

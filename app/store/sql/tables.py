@@ -28,6 +28,8 @@ from sqlalchemy import (
     text,
 )
 
+from app.json_text import whole_text
+
 __all__ = [
     "Instant",
     "JsonText",
@@ -71,7 +73,7 @@ class PlainText(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         if value is None:
             return None
-        return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+        return whole_text(value.replace("\0", ""))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         return value

@@ -19,6 +19,7 @@ from fastapi.responses import StreamingResponse
 from app.calls.admission.levels import LEVELS_EVERY_S, LiveLevels
 from app.calls.observers.live_feed import FeedEntry, LiveFeed
 from app.credentials.api_keys import Scope
+from app.json_text import whole_text
 from app.web.api.guard import needs
 from app.web.api.problem import Problem
 
@@ -104,5 +105,6 @@ def _text(entry: FeedEntry) -> str:
     if entry.event is None:
         return f"id: {entry.id}\nevent: gap\ndata: {{}}\n\n"
     data: Mapping[str, Any] = entry.event
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))  # has no line breaks
+    # It has no line breaks, and no half of a character, as a word from Python may hold.
+    text = whole_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
     return f"id: {entry.id}\nevent: {data['type']}\ndata: {text}\n\n"

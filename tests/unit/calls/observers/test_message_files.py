@@ -96,3 +96,11 @@ def test_of_a_message_that_is_not_written_whole_nothing_is_left(tmp_path: Path) 
     with pytest.raises(OSError, match="No space"):
         keep(path, Full(text="x"))
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("odd", ["\0", "\ud800", "\udc00"], ids=ascii)
+def test_a_message_is_kept_whatever_characters_it_holds(odd: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    keep(path, {"text": f"Call {odd} back."})
+    kept = json.loads(path.read_text(encoding="utf-8"))["text"]
+    assert (kept[:5], kept[6:]) == ("Call ", " back.")
