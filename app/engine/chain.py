@@ -2,8 +2,9 @@
 
 What is spoken, and stands in the transcript, lacks the marks of Markdown (`stages/markdown.py`).
 
-The model goes on writing while a sentence is spoken. A model that is late is covered by a filler,
-once a reply. Cancelling the task closes the request to the model and that to the voice.
+The model goes on writing while a sentence is spoken. Cancelling the task closes the request to the
+model and that to the voice. The filler of a caller who waits is kept here, in each voice; when it
+is said is up to the session and its host, since it may be before there is a reply.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from app.engine.stages.base import TextModel, TextUsage, ToolCall, Words
 from app.engine.stages.markdown import Piece, SpokenPieces
 from app.errors import VoiceUnavailable
 
-__all__ = ["Chain", "Reports"]
+__all__ = ["Chain", "Filler", "Reports"]
 
 _AHEAD: Final = 8
 """Sentences that the model may be ahead of the voice."""
+_VOICES: Final = 32
+"""Voices in which a filler is kept: clients of `/v1/realtime` may name any."""
 
 
 class Reports(Protocol):
@@ -33,6 +36,40 @@ class Reports(Protocol):
     async def used(self, usage: TextUsage) -> None: ...
     async def sound(self, pcm16: bytes) -> None: ...
     async def done(self, calls: Sequence[ToolCall], stages: Mapping[str, int]) -> None: ...
+
+
+class Filler:
+    """A sentence for a caller whose answer is late, and its sound in each voice."""
+
+    def __init__(self, text: str, after_s: float, synthesizer: Synthesizer) -> None:
+        self.text = text
+        self.after_s = after_s
+        self._synthesizer = synthesizer
+        self._kept: dict[tuple[str, float], _Kept] = {}
+
+    async def sound(self, *, voice: str, speed: float) -> Sequence[bytes]:
+        """Int16 mono PCM at 24 kHz in chunks, made once for all sessions.
+
+        Raises:
+            VoiceUnavailable: the voice failed; the next call tries again.
+        """
+        kept = self._kept.setdefault((voice, speed), _Kept())
+        if len(self._kept) > _VOICES:
+            del self._kept[next(iter(self._kept))]
+        async with kept.lock:
+            if not kept.chunks:
+                speech = self._synthesizer.speak(self.text, voice=voice, speed=speed)
+                async with aclosing(speech):
+                    kept.chunks = [chunk async for chunk in speech]
+        return kept.chunks
+
+
+class _Kept:
+    """The sound of a filler in one voice; the first who wants it makes it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.chunks: Sequence[bytes] = ()
 
 
 class Chain:
@@ -46,11 +83,10 @@ class Chain:
         filler: str = "",
         filler_after_s: float = 1.5,
     ) -> None:
-        """`filler` is spoken when the model has said nothing after `filler_after_s`."""
+        """`filler` is said when no answer is heard `filler_after_s` after the end of the turn."""
         self.model = model
+        self.filler = Filler(filler, filler_after_s, synthesizer) if filler else None
         self._synthesizer = synthesizer
-        self._filler = filler
-        self._filler_after_s = filler_after_s
 
     async def run(self, generate: Generate, reports: Reports) -> None:
         """Make one reply.
@@ -62,7 +98,7 @@ class Chain:
         if not generate.speaks:
             await reply.write_only()
             return
-        await reply.write_and_speak(self._filler, self._filler_after_s)
+        await reply.write_and_speak()
 
 
 class _Reply:
@@ -92,13 +128,13 @@ class _Reply:
                     await self._keep(piece, began_s)
         await self._reports.done(self._calls, self._stages)
 
-    async def write_and_speak(self, filler: str, filler_after_s: float) -> None:
+    async def write_and_speak(self) -> None:
         """Speech out, a sentence at a time."""
         sentences: asyncio.Queue[Piece | None] = asyncio.Queue(_AHEAD)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(sentences))
-                group.create_task(self._speak(sentences, filler, filler_after_s))
+                group.create_task(self._speak(sentences))
         except* VoiceUnavailable as failures:
             raise failures.exceptions[0] from None
         await self._reports.done(self._calls, self._stages)
@@ -118,24 +154,9 @@ class _Reply:
             await sentences.put(sentence)
         await sentences.put(None)
 
-    async def _speak(
-        self, sentences: asyncio.Queue[Piece | None], filler: str, filler_after_s: float
-    ) -> None:
-        sentence = await self._first(sentences, filler, filler_after_s)
-        while sentence is not None:
+    async def _speak(self, sentences: asyncio.Queue[Piece | None]) -> None:
+        while (sentence := await sentences.get()) is not None:
             await self._say(sentence)
-            sentence = await sentences.get()
-
-    async def _first(
-        self, sentences: asyncio.Queue[Piece | None], filler: str, filler_after_s: float
-    ) -> Piece | None:
-        if filler:
-            try:
-                async with asyncio.timeout(filler_after_s):
-                    return await sentences.get()
-            except TimeoutError:
-                await self._say(Piece(filler, f"{filler} "))
-        return await sentences.get()
 
     async def _say(self, sentence: Piece) -> None:
         began_s, text = self._loop.time(), sentence.spoken

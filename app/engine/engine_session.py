@@ -250,6 +250,11 @@ class EngineSession:
         """A piece of a response's speech: int16 mono at 24 kHz."""
         return self._responses.on_speech(response_id, pcm16)
 
+    def on_late(self, filler: str, pcm16: Sequence[bytes]) -> list[Action]:
+        """An answer may be late: say the filler (int16 mono, 24 kHz, in chunks) if it is."""
+        may_begin = not self._listening.in_turn
+        return self._responses.fill(filler, pcm16, self._config, may_begin=may_begin)
+
     def on_words(self, response_id: str, text: str, written: str | None = None) -> list[Action]:
         """More of a response's text, from the text model; `written`: as it wrote it, if not so."""
         return self._responses.on_words(response_id, text, written)

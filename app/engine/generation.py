@@ -102,6 +102,8 @@ def _messages(history: Iterable[tuple[Item, str]]) -> list[Message]:
         if item.type != "message" or not text.strip():
             continue
         if item.role == "assistant":
+            if item.status == "in_progress":
+                continue  # a filler, before the answer that is asked for here
             messages.append(Message(role="assistant", text=text))
         elif item.role == "system":
             messages.append(Message(role="system", text=text))

@@ -43,7 +43,7 @@ from app.engine.actions import (
     TakeAudio,
 )
 from app.engine.base import Heard, Hearing, PartialHearing, Recognizer, Responder, Synthesizer
-from app.engine.chain import Chain
+from app.engine.chain import Chain, Filler
 from app.engine.engine_session import EngineSession
 from app.engine.speculation import Speculation
 from app.engine.stages.base import TextUsage, ToolCall
@@ -143,6 +143,8 @@ class SessionHost:
         self._noted: set[str] = set()
         self._stt_ms: int | None = None
         self._ahead = _Ahead(self, parts)
+        filler = None if parts.chain is None else parts.chain.filler
+        self._cover = None if filler is None else _Cover(filler, session, self._inbox)
 
     async def run(self) -> None:
         """Serve the client until it leaves."""
@@ -154,7 +156,8 @@ class SessionHost:
                     group.create_task(self._write()),
                 ]
                 await self._over.wait()
-                working = (*self._input.tasks(), *self._ahead.tasks(), *self._reports)
+                working = [*self._input.tasks(), *self._ahead.tasks(), *self._reports]
+                working += [] if self._cover is None else self._cover.tasks()
                 for task in (*tasks, *self._speech.values(), *working):
                     task.cancel()
         finally:
@@ -208,16 +211,22 @@ class SessionHost:
                 case Listen():
                     self._ahead.begin()
                     self._input.listen(action)
+                    if self._cover is not None:
+                        self._cover.on_turn(group)
                 case FeedTurn(item_id=item_id, pcm16=pcm16):
                     self._input.feed(item_id, pcm16)
                 case FinishHearing(item_id=item_id):
                     self._input.finish(item_id, group.create_task(self._hear(item_id)))
+                    if self._cover is not None:
+                        self._cover.on_turn_end(group)
                 case AbandonHearing(item_id=item_id):
                     self._input.abandon(item_id)
                 case Speak(response_id=response_id):
-                    self._speech[response_id] = group.create_task(self._speak(action))
+                    self._speech[response_id] = group.create_task(self._speak(action, group))
                 case Generate(response_id=response_id):
                     self._speech[response_id] = group.create_task(self._generate(action))
+                    if self._cover is not None and action.speaks:
+                        self._cover.on_reply(group)
                 case Prepare(generate=generate):
                     self._ahead.prepare(generate, group)
                 case StopSpeaking(response_id=response_id):
@@ -273,7 +282,7 @@ class SessionHost:
         """As `drop`, by another task."""
         await self._inbox.put(lambda: self.drop(speculation))
 
-    async def _speak(self, speak: Speak) -> None:
+    async def _speak(self, speak: Speak, group: asyncio.TaskGroup) -> None:
         session, response_id = self._session, speak.response_id
         speech = self._parts.synthesizer.speak(speak.text, voice=speak.voice, speed=speak.speed)
         try:
@@ -289,6 +298,8 @@ class SessionHost:
             )
         else:
             await self._inbox.put(lambda: session.on_speech_end(response_id))
+            if self._cover is not None:
+                self._cover.prepare(group)  # behind the greeting, which comes first
         self._speech.pop(response_id, None)
 
     async def _generate(self, generate: Generate) -> None:
@@ -402,6 +413,64 @@ class _Ahead:
         if self._speculation is not None:
             self._host.drop(self._speculation)
         self._hearing = self._speculation = self._reply = None
+
+
+class _Cover:
+    """The clock of a filler, from the end of the caller's turn to the sound of the answer."""
+
+    def __init__(self, filler: Filler, session: EngineSession, inbox: asyncio.Queue[Step]) -> None:
+        self._filler = filler
+        self._session = session
+        self._inbox = inbox
+        self._due_s: float | None = None
+        self._making: asyncio.Task[Sequence[bytes]] | None = None
+        self._saying: asyncio.Task[None] | None = None
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for task in (self._making, self._saying) if task is not None]
+
+    def prepare(self, group: asyncio.TaskGroup) -> None:
+        """Have the sound made, so that it is there when the voice is late."""
+        if self._making is None or self._making.done():
+            self._making = group.create_task(self._make())
+
+    def on_turn(self, group: asyncio.TaskGroup) -> None:
+        """The caller speaks."""
+        self._due_s = None
+        if self._saying is not None:
+            self._saying.cancel()
+        self.prepare(group)
+
+    def on_turn_end(self, group: asyncio.TaskGroup) -> None:
+        """The caller waits from now on."""
+        self._due_s = self._after()
+        self._begin(self._due_s, group)
+
+    def on_reply(self, group: asyncio.TaskGroup) -> None:
+        """A reply begins: to a turn that has just ended, or the wait for it begins here."""
+        due_s, self._due_s = self._due_s, None
+        self._begin(self._after() if due_s is None else due_s, group)
+
+    def _after(self) -> float:
+        return asyncio.get_running_loop().time() + self._filler.after_s
+
+    def _begin(self, due_s: float, group: asyncio.TaskGroup) -> None:
+        if self._saying is not None:
+            self._saying.cancel()
+        self._saying = group.create_task(self._say(due_s))
+
+    async def _say(self, due_s: float) -> None:
+        await asyncio.sleep(due_s - asyncio.get_running_loop().time())
+        text, chunks = self._filler.text, await self._make()
+        await self._inbox.put(lambda: self._session.on_late(text, chunks))
+
+    async def _make(self) -> Sequence[bytes]:
+        config = self._session.config
+        assert isinstance(config.voice, str) and isinstance(config.speed, (int, float))
+        try:
+            return await self._filler.sound(voice=config.voice, speed=config.speed)
+        except VoiceUnavailable:
+            return ()  # the answer meets the same, and says so
 
 
 class _SpeechInput:

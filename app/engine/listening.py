@@ -224,6 +224,8 @@ class Listening:
 
     def _committed(self, turn: _Turn, audio: bytes, *, replies: bool) -> list[Action]:
         audio_ms = PCM16_16K.bytes_to_ms(len(audio))
+        vad = self._vad
+        quiet_ms = vad.prefix_padding_ms + vad.silence_duration_ms if vad is not None else 0
         actions = self._item_events(turn.item_id)
         if turn.is_message:
             actions.append(KeepAudio(turn.item_id, audio))
@@ -232,6 +234,7 @@ class Listening:
             CallerTurn(
                 item_id=turn.item_id,
                 audio_ms=audio_ms,
+                speech_ms=audio_ms - quiet_ms,
                 replies=replies,
                 never_empty=turn.is_message,
                 is_message=turn.is_message,

@@ -129,7 +129,8 @@ class LiveResponse:
         self._said = ""
         """The part of the text whose sound has begun."""
         self._written = ""
-        """The text as the model wrote it."""
+        """The text as the model wrote it, behind the filler."""
+        self._filler = ""
         self._spans: list[Span] = []
         self._request: TextRequest | None = None
         self._usage = AnswerUsage()
@@ -173,10 +174,35 @@ class LiveResponse:
         if self._message is None:
             actions = self._open_message()
             self._sound = _Sound(self.plan.output_format) if self.plan.modality == "audio" else None
+        if self._filler and self._written == self._filler:
+            text = f" {text}"
         self._text += text
         self._written += text if written is None else written
         if self._sound is None:
             actions.append(Send(TextDelta(*self._where(), delta=text)))
+        return actions
+
+    @property
+    def is_late(self) -> bool:
+        """No sound of an answer in speech has come yet, and no filler."""
+        plan = self.plan
+        answers = self.state is not ResponseState.DONE and plan.say is None
+        return answers and plan.modality == "audio" and not (self._filler or self._said)
+
+    def fill(self, text: str, pcm16: Sequence[bytes]) -> list[Action]:
+        """Say `text` before the answer, with this sound: int16 mono, 24 kHz, in chunks."""
+        actions: list[Action] = []
+        if self._message is None:
+            actions = self._open_message()
+            self._sound = _Sound(self.plan.output_format)
+        # Words that have no sound yet stay behind it.
+        words, written = self._text, self._written
+        self._text, self._written = text, f"{text} "
+        self._filler = self._written
+        for chunk in pcm16:
+            actions += self.on_speech(chunk)
+        if words:
+            actions += self.on_words(words, written)
         return actions
 
     def on_used(self, usage: TextUsage) -> None:
@@ -390,8 +416,9 @@ class LiveResponse:
         """The text model's usage for this response: nothing where it was not asked, or refused."""
         if self._request is None:
             return TextUsage()
-        refused = status is ResponseStatus.FAILED and not self._written
-        return self._usage.total(self._request, self._written, billed=not refused)
+        written = self._written[len(self._filler) :]
+        refused = status is ResponseStatus.FAILED and not written
+        return self._usage.total(self._request, written, billed=not refused)
 
 
 class _Sound:

@@ -12,13 +12,25 @@ from typing import Final
 
 from app.engine.base import Heard, Reply, Responder
 
-__all__ = ["UNCLEAR", "CallerTurn", "Prompt", "Prompts", "ToolOutput", "TypedText", "answer"]
+__all__ = [
+    "SURE_SPEECH_MS",
+    "UNCLEAR",
+    "CallerTurn",
+    "Prompt",
+    "Prompts",
+    "ToolOutput",
+    "TypedText",
+    "answer",
+    "surely_worth_an_answer",
+]
 
 
 MAX_OPEN: Final = 100
 """Bounds a client that never asks for an answer."""
 UNCLEAR: Final = Heard(transcript="[unclear]")
 """Stands for a turn that has to be answered although no word of it is known."""
+SURE_SPEECH_MS: Final = 500
+"""Speech that is hardly a cough or a click, although no word of it is known yet."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,13 +39,15 @@ class CallerTurn:
 
     `replies`: the session itself asks for a reply once it is heard (`create_response`).
     `never_empty`: worth an answer even when no word was understood: a recorded message, a silence
-    that lasted too long, a turn that the recognizer failed on. `is_message`: its audio is to be
-    kept, and `kept` is `None` until it was, or could not be.
+    that lasted too long, a turn that the recognizer failed on, or whose caller was told to wait.
+    `is_message`: its audio is to be kept, and `kept` is `None` until it was, or could not be.
+    `speech_ms` is `audio_ms` without the silence around what was said.
     """
 
     item_id: str
     audio_ms: int
     replies: bool
+    speech_ms: int = 0
     never_empty: bool = False
     is_message: bool = False
     heard: Heard | None = None
@@ -145,8 +159,24 @@ class Prompts:
     @property
     def call_for_reply(self) -> bool:
         """A heard turn asks for a reply by itself, and nothing before it is still awaited."""
-        turns = [prompt for prompt in self._open if isinstance(prompt, CallerTurn)]
-        return any(turn.replies for turn in turns) and all(p.ready for p in self._open)
+        return self._turn_replies and all(p.ready for p in self._open)
+
+    @property
+    def will_call_for_reply(self) -> bool:
+        """As `call_for_reply`, as soon as turns that surely are speech have been heard."""
+        return self._turn_replies and surely_worth_an_answer(self._open)
+
+    @property
+    def _turn_replies(self) -> bool:
+        return any(turn.replies for turn in self._open if isinstance(turn, CallerTurn))
+
+
+def surely_worth_an_answer(prompts: Iterable[Prompt]) -> bool:
+    """True if what is still being heard of these is too long to be a noise."""
+    return all(
+        prompt.ready or (isinstance(prompt, CallerTurn) and prompt.speech_ms >= SURE_SPEECH_MS)
+        for prompt in prompts
+    )
 
 
 def answer(responder: Responder, prompts: Iterable[Prompt]) -> Reply:

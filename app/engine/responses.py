@@ -19,7 +19,15 @@ from app.engine.base import Reply, Responder, ToolUse
 from app.engine.generation import ModelResponder, request_of
 from app.engine.items import Conversation, typed_text
 from app.engine.live_response import LiveResponse, ResponsePlan, ResponseState
-from app.engine.prompts import CallerTurn, Prompt, Prompts, ToolOutput, TypedText, answer
+from app.engine.prompts import (
+    CallerTurn,
+    Prompt,
+    Prompts,
+    ToolOutput,
+    TypedText,
+    answer,
+    surely_worth_an_answer,
+)
 from app.engine.refusal import Refusal
 from app.engine.session_settings import check_response
 from app.engine.stages.base import Message, TextUsage, ToolCall
@@ -171,6 +179,29 @@ class SessionResponses:
                 actions += self._start(plan, self.prompts.take())
             else:
                 return actions
+
+    def fill(
+        self, text: str, pcm16: Sequence[bytes], config: SessionConfig, *, may_begin: bool
+    ) -> list[Action]:
+        """Say a filler (int16 mono, 24 kHz, in chunks) where an answer is late, once for each.
+
+        A turn that is still being heard is promised an answer, which it gets even if no word of it
+        is understood; what may be a noise is promised nothing.
+        """
+        if not may_begin or not pcm16:
+            return []
+        actions: list[Action] = []
+        if self._active is None and self.prompts.will_call_for_reply:
+            plan = self._plan(ResponseConfig(), config, out_of_band=False)
+            actions += self._start(plan, self.prompts.take())
+        reply = self._active
+        if reply is None or not reply.is_late or not surely_worth_an_answer(reply.prompts):
+            return actions
+        for prompt in reply.prompts:
+            if isinstance(prompt, CallerTurn) and prompt.heard is None:
+                prompt.never_empty = True
+        self.spoken = True
+        return actions + reply.fill(text, pcm16)
 
     def on_speech(self, response_id: str, pcm16: bytes) -> list[Action]:
         """Speech of a response (int16 mono, 24 kHz); that of a dead one is dropped."""

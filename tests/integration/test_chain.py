@@ -183,22 +183,133 @@ async def test_a_caller_who_speaks_stops_the_model_and_the_voice() -> None:
         await caller.connection.close()
 
 
-async def test_a_late_model_is_covered_by_the_filler() -> None:
-    slow = chat_stream("Here I am.")
+FILLER = "One moment."
+
+
+def is_filler(asked: Asked) -> bool:
+    return asked.target.endswith("/audio/speech") and b"One moment" in asked.body
+
+
+@pytest.mark.parametrize("late", [("stt",), ("llm",), ("tts",), ("stt", "llm", "tts")])
+async def test_a_late_stage_is_covered_by_one_filler_and_the_answer_follows(
+    late: tuple[str, ...],
+) -> None:
+    covered = asyncio.Event()
+
+    def when_covered(stage: str, script: Script) -> Script:
+        async def write(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            if stage in late and not is_filler(asked):
+                await covered.wait()
+                await asyncio.sleep(0.3)  # another filler would be due
+            await script(asked, writer)
+
+        return write
+
+    opened = open_chain(
+        stt=when_covered("stt", HEARD),
+        llm=when_covered("llm", chat_stream("Here I am.")),
+        tts=when_covered("tts", SPOKEN),
+        filler=FILLER,
+        filler_after_s=0.1,
+    )
+    async with opened as site:
+        caller = await call(site)
+        for turn in (1, 2):
+            await caller.speak(ms=900)
+            said = await caller.until(ev.AudioTranscriptDelta)
+            assert said.delta == FILLER, turn
+            covered.set()
+            done = await caller.until(ev.ResponseDone)
+            assert done.response.status == "completed"
+            covered.clear()
+        await caller.connection.close()
+        fillers = [asked for asked in site.asked("/audio/speech") if is_filler(asked)]
+    assert [event.transcript for event in caller.of(ev.AudioTranscriptDone)] == [
+        "One moment. Here I am."
+    ] * 2
+    assert len(fillers) == 1, "its sound is kept"
+    question, again = bodies(site)
+    assert [m["role"] for m in question["messages"]] == ["system", "user"]
+    assert again["messages"][2]["content"] == "One moment. Here I am."
+
+
+@pytest.mark.parametrize(("spoken_ms", "replies"), [(300, 0), (900, 1)])
+async def test_what_may_be_a_noise_gets_no_filler_and_who_was_told_to_wait_an_answer(
+    spoken_ms: int, replies: int
+) -> None:
+    async def hears_nothing_late(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.6)
+        await answer(b'{"text": ""}')(asked, writer)
+
+    opened = open_chain(
+        stt=hears_nothing_late,
+        llm=chat_stream("Pardon?"),
+        tts=SPOKEN,
+        filler=FILLER,
+        filler_after_s=0.1,
+    )
+    async with opened as site:
+        caller = await call(site)
+        await caller.speak(ms=spoken_ms)
+        await caller.until(ev.TranscriptionCompleted)
+        if replies:
+            await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    assert len(caller.of(ev.ResponseCreated)) == replies
+    said = "".join(event.delta for event in caller.of(ev.AudioTranscriptDelta))
+    assert said == ("One moment. Pardon?" if replies else "")
+
+
+async def test_a_caller_who_speaks_ends_the_wait_and_is_answered_to_everything() -> None:
+    heard = asyncio.Event()
 
     async def late(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await until(lambda: len(site.asked("/audio/speech")) > 0)
-        await slow(asked, writer)
+        await heard.wait()
+        await HEARD(asked, writer)
 
     async with open_chain(
-        stt=HEARD, llm=late, tts=SPOKEN, filler="One moment.", filler_after_s=0.2
+        stt=late, llm=chat_stream("Here I am."), tts=SPOKEN, filler=FILLER, filler_after_s=0.1
+    ) as site:
+        caller = await call(site)
+        await caller.speak(ms=900)
+        await caller.until(ev.AudioTranscriptDelta)
+        await caller.speak(ms=900)
+        cut = await caller.until(ev.ResponseDone)
+        heard.set()
+        done = await caller.until(ev.ResponseDone)
+        await caller.connection.close()
+    assert (cut.response.status, cut.response.status_reason) == ("cancelled", "turn_detected")
+    assert done.response.status == "completed"
+    (asked,) = bodies(site)
+    assert [m["role"] for m in asked["messages"]].count("user") == 2
+
+
+@pytest.mark.parametrize("late", ["stt", "llm"])
+async def test_a_filler_whose_sound_is_not_there_is_not_said(late: str) -> None:
+    def slow(stage: str, script: Script) -> Script:
+        async def write(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.3 if stage == late else 0)
+            await script(asked, writer)
+
+        return write
+
+    async def voice(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await (silent if is_filler(asked) else SPOKEN)(asked, writer)
+
+    async with open_chain(
+        stt=slow("stt", HEARD),
+        llm=slow("llm", chat_stream("Here I am.")),
+        tts=voice,
+        filler=FILLER,
+        filler_after_s=0.1,
     ) as site:
         caller = await call(site)
         await caller.speak()
         await caller.until(ev.ResponseDone)
         await caller.connection.close()
+        site.server.let_go()
     said = "".join(event.delta for event in caller.of(ev.AudioTranscriptDelta))
-    assert said == "One moment. Here I am."
+    assert said == "Here I am."
 
 
 async def test_a_stage_that_fails_fails_the_response_and_not_the_session() -> None:
