@@ -140,7 +140,7 @@ async def _beside(kind: str, callers: Callers, server: SoakServer) -> dict[str, 
     elif deltas is not None:
         sent = await deltas
     await load.hang_up(wait_s=0.2)
-    await server.holdings()  # what waits in its buffers must not count for the next flood
+    await _count(callers, server)  # what waits in its buffers must not count for the next flood
     late_s = result.uplink_s + result.downlink_s
     return {"sent": sent, "late_ms": spread(late_s), "lost": result.errors}
 

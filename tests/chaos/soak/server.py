@@ -51,7 +51,7 @@ OURS: Final = ("app.", "audio.")
 REMEMBERED: Final = 300
 """Ended calls that the server remembers, in place of thousands."""
 ALL_OVER_S: Final = 30.0
-"""Time for the last calls to end, a silent model's by its limit, and for kept-alive sockets."""
+"""Time for the last calls to end, a silent model's by its limit."""
 
 
 @dataclass(frozen=True, slots=True)
