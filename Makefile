@@ -111,7 +111,7 @@ check: $(VENV)/.installed-test ## Format check, lint, types, unit and protocol t
 	@$(MAKE) --no-print-directory --jobs 2 lint types test-fast
 
 test-fast: $(VENV)/.installed-test ## Run the unit and protocol tests
-	@$(BIN)/python -m pytest --dist worksteal --numprocesses 2 tests/unit tests/protocol $(ARGS)
+	@$(BIN)/python -m pytest --dist worksteal --numprocesses 4 tests/unit tests/protocol $(ARGS)
 
 # docs/architecture.md tells which modules are meant to be covered whole.
 cover: $(VENV)/.installed-test ## Run all tests and print which branches they reach
