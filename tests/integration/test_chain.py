@@ -446,15 +446,20 @@ async def test_a_likely_end_begins_the_reply_that_the_proven_end_asks_for() -> N
         assert len(site.asked(path)) == 1, path
 
 
+async def go_on_twice(caller: Caller, site: ChainSite) -> None:
+    """Speak with two pauses that each seem to be the end, then end the turn."""
+    for tries in (1, 2):
+        await caller.speak(then_quiet_ms=100)
+        await until(lambda: len(site.asked("/audio/speech")) == tries)  # noqa: B023
+    await caller.speak(then_quiet_ms=0)
+    await caller.speak(ms=0)
+
+
 async def test_a_caller_who_goes_on_is_answered_once_and_to_everything() -> None:
     opened = open_chain(stt=heard_so_far(), llm=scripted_chat(echo), tts=SPOKEN, likely_end_ms=60)
     async with opened as site:
         caller = await call(site)
-        for tries in (1, 2):
-            await caller.speak(then_quiet_ms=100)
-            await until(lambda: len(site.asked("/audio/speech")) == tries)  # noqa: B023
-        await caller.speak(then_quiet_ms=0)
-        await caller.speak(ms=0)
+        await go_on_twice(caller, site)
         await caller.until(ev.ResponseDone)
         await caller.connection.close()
     (done,) = caller.of(ev.TranscriptionCompleted)
@@ -485,11 +490,7 @@ async def test_an_answer_that_is_dropped_is_billed_with_the_next_one(
     opened = open_chain(stt=heard_so_far(), llm=scripted_chat(reply), tts=SPOKEN, likely_end_ms=60)
     async with opened as site:
         caller = await call(site)
-        for tries in (1, 2):
-            await caller.speak(then_quiet_ms=100)
-            await until(lambda: len(site.asked("/audio/speech")) == tries)  # noqa: B023
-        await caller.speak(then_quiet_ms=0)
-        await caller.speak(ms=0)
+        await go_on_twice(caller, site)
         done = await caller.until(ev.ResponseDone)
         await caller.connection.send(ev.ResponseCreate(None))
         after = await caller.until(ev.ResponseDone)
@@ -506,11 +507,7 @@ async def test_sound_that_is_transcribed_again_is_billed_again() -> None:
     opened = open_chain(stt=heard_so_far(), llm=scripted_chat(echo), tts=SPOKEN, likely_end_ms=60)
     async with opened as site:
         caller = await call(site)
-        for tries in (1, 2):
-            await caller.speak(then_quiet_ms=100)
-            await until(lambda: len(site.asked("/audio/speech")) == tries)  # noqa: B023
-        await caller.speak(then_quiet_ms=0)
-        await caller.speak(ms=0)
+        await go_on_twice(caller, site)
         await caller.until(ev.ResponseDone)
         await caller.connection.close()
         sent = [len(asked.body) for asked in site.asked("/audio/transcriptions")]

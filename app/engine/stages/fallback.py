@@ -213,12 +213,12 @@ class TextModels:
         others = self._fallback.order()
         while True:
             server, *others = others
-            begun, used = False, TextUsage.estimate(request, "")
+            begun, told = False, None
             try:
                 async with aclosing(_from_first_word(server.stream(request))) as pieces:
                     async for piece in _first_within(pieces, self._fallback.limit_s(others)):
                         if isinstance(piece, TextUsage) and not begun:
-                            used = piece
+                            told = piece
                             continue
                         begun = True
                         yield piece
@@ -227,6 +227,7 @@ class TextModels:
                 error: VoiceUnavailable = StageError(
                     f"{server.name}: the answer is empty", code="stage_empty"
                 )
+                used = told or TextUsage.estimate(request, "")
                 yield replace(used, estimated=True) if others else used
             except TimeoutError:
                 error = self._fallback.late(server)

@@ -206,7 +206,7 @@ def _url(written: Path | str) -> URL:
     except ArgumentError:
         raise ConfigError(
             "store.url is not a database URL such as postgresql://user@host/name"
-        ) from (None)
+        ) from None
     match url.get_backend_name():
         case "sqlite":
             return url.set(drivername="sqlite+aiosqlite")
