@@ -456,7 +456,7 @@ class AgentSession:
     # Model --------------------------------------------------------------------------------------
 
     async def _talk_with_model(self) -> None:
-        """SessionConversation with the model until it is lost for good."""
+        """Converse with the model until it is lost for good."""
         try:
             lost = await self._voice.run()
             self.failure = VoiceUnavailable("the model was lost", code=lost.code)
